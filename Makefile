@@ -1,0 +1,69 @@
+# Everything a newcomer needs: `make demo` and `make test`. Only Python 3.11+ and make are required;
+# all else goes into .venv, pinned by hash.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+PRODUCT := --extra cli --extra clickhouse --extra chdb --extra langgraph --extra tokens --extra zstd --extra uvloop
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
+	pyproject.toml requirements/build.in
+HASHED = $(COMPILE) --constraints constraints.txt --generate-hashes --custom-compile-command 'make constraints'
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check check-static format docs constraints clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## see it work: a short tour in the terminal
+	@$(BIN)/aiecs demo
+
+test: $(VENV)/.test ## run the test suite; ARGS='-k redis' narrows it
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: check-static test ## everything that CI runs
+
+check-static: $(VENV)/.dev ## format, lint, types, layers and the docs build
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/mkdocs build --strict --quiet
+
+format: $(VENV)/.dev ## format the code and mend what the linter can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev ## serve the documentation on a local port
+	@$(BIN)/mkdocs serve --strict
+
+# pip refuses to install a project under constraints that carry hashes. So constraints.txt holds the
+# bare versions, and requirements/*.txt are its hashed parts: one per environment that we install.
+constraints: $(VENV)/.dev ## move every pinned dependency to its latest version
+	@$(COMPILE) --upgrade --all-extras --output-file constraints.txt \
+		--custom-compile-command 'make constraints  (every version we test with, for pip install -c)'
+	@$(HASHED) --output-file requirements/demo.txt --extra cli
+	@$(HASHED) --output-file requirements/test.txt $(PRODUCT) --extra test
+	@$(HASHED) --output-file requirements/dev.txt $(PRODUCT) --extra test --extra dev
+
+clean: ## remove what these commands made
+	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find aiecs test -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp per environment: a second run installs nothing, a changed pin installs again.
+STAMPS := $(VENV)/.demo $(VENV)/.test $(VENV)/.dev
+$(STAMPS): $(VENV)/.%: requirements/%.txt pyproject.toml $(VENV)/.python
+	@echo "Installing the pinned $* requirements into $(VENV) ..."
+	@$(PIP) --require-hashes --requirement $<
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "'$(PYTHON)' was not found. Install Python 3.11 or newer, or name it: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "'$(PYTHON)' is $$($(PYTHON) --version 2>&1). Python 3.11 or newer is needed; name it: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
