@@ -1,3 +1,4 @@
+# ruff: noqa: DTZ001 - naive times are what is tested
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,13 +1,17 @@
+# ruff: noqa: DTZ001 - naive times are what is tested
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 import pytest
 
 from aiecs.core import clock
 from aiecs.core.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CET = timezone(timedelta(hours=1))
 
