@@ -9,6 +9,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-a
 	pyproject.toml requirements/build.in
 HASHED = $(COMPILE) --constraints constraints.txt --generate-hashes --custom-compile-command 'make constraints'
 
+export NO_MKDOCS_2_WARNING := 1
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check check-static format docs constraints clean
 
