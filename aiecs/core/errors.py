@@ -14,6 +14,8 @@
     ├── ArchiveUnavailableError
     └── StoreError                   outcome: "not_applied" or "unknown"; retryable
         ├── StoreUnavailableError    refused, reset, breaker open, starting up
+        │   └── StoreMisconfiguredError   it answers, but not as the configured store
+        │   └── StoreMisconfiguredError   the address answers, but not as configured
         ├── StoreTimeoutError        no answer before the deadline
         ├── StoreReadOnlyError       a replica, a read-only file
         ├── StoreFullError           out of memory or disk
@@ -99,6 +101,12 @@ class StoreError(ContextEngineError):
 
 class StoreUnavailableError(StoreError):
     """The store cannot be reached."""
+
+
+class StoreMisconfiguredError(StoreUnavailableError):
+    """The address answers, but not as the configured store: TLS, database, protocol, cluster."""
+
+    retryable = False
 
 
 class StoreTimeoutError(StoreError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from aiecs.core.errors import InvalidInputError
@@ -9,12 +10,15 @@ from aiecs.core.interface import store as port
 
 _VALUE_TYPES = (bytes, port.Now, port.Result)
 _LIMIT = port.MAX_INTEGER
+_INTEGER = re.compile(rb"-?[0-9]{1,16}\Z")
 
 
 def check(batch: port.Batch) -> None:
     """Raise `InvalidInputError` when the batch breaks a rule of the port."""
     if not 0 <= batch.bucket < port.BUCKETS:
         _refuse(f"bucket must be 0..{port.BUCKETS - 1}, got {batch.bucket}")
+    if batch.group.startswith("_") or "/" in batch.group:
+        _refuse(f"a group neither starts with '_' nor contains '/', got {batch.group!r}")
     if not 0 < len(batch.ops) <= port.MAX_OPERATIONS:
         _refuse(f"a batch holds 1..{port.MAX_OPERATIONS} operations, got {len(batch.ops)}")
     _Checker(batch).run()
@@ -23,6 +27,14 @@ def check(batch: port.Batch) -> None:
 def creates_group(ops: tuple[port.Op, ...]) -> bool:
     """Whether one of the operations creates the group (a `Put` of `~i` on the head)."""
     return any(type(op) is port.Put and op.key == "" and "~i" in op.fields for op in ops)
+
+
+def parse_integer(value: bytes) -> int | None:
+    """The integer that a field holds, or None when the bytes are none (or leave ±(2^53-1))."""
+    if not _INTEGER.match(value):
+        return None
+    number = int(value)
+    return number if abs(number) <= port.MAX_INTEGER else None
 
 
 def is_mutating(ops: tuple[port.Op, ...]) -> bool:
@@ -96,8 +108,8 @@ class _Checker:
             _refuse("Result names an earlier Append or Incr of the same batch")
 
     def put(self, op: port.Put, number: int) -> None:
-        if not op.fields:
-            _refuse("Put needs a field")
+        if not 0 < len(op.fields) <= port.MAX_OPERATIONS:
+            _refuse(f"Put takes 1..{port.MAX_OPERATIONS} fields")
         for field, value in op.fields.items():
             if field == "~i" and op.key == "":
                 if type(value) not in (bytes, type(port.NEW_INCARNATION)) or not op.if_absent:
@@ -110,8 +122,8 @@ class _Checker:
             self.size += len(field)
 
     def incr(self, op: port.Incr, number: int) -> None:
-        if not op.deltas:
-            _refuse("Incr needs a field")
+        if not 0 < len(op.deltas) <= port.MAX_OPERATIONS:
+            _refuse(f"Incr takes 1..{port.MAX_OPERATIONS} fields")
         for field, delta in op.deltas.items():
             self._integer(delta, "delta")
             if field.startswith("~"):
@@ -130,8 +142,8 @@ class _Checker:
             self._once("map", op.key, field)
 
     def append(self, op: port.Append, number: int) -> None:
-        if not op.items:
-            _refuse("Append needs an item")
+        if not 0 < len(op.items) <= port.MAX_OPERATIONS:
+            _refuse(f"Append takes 1..{port.MAX_OPERATIONS} items")
         if op.key in self.logs_done or ("log", op.key) in self.dropped:
             _refuse(f"log {op.key!r} was trimmed or deleted earlier in the batch")
         self._touch_log(op.key)
@@ -176,8 +188,8 @@ class _Checker:
             self.touched.add(("map", ""))
 
     def index_put(self, op: port.IndexPut, number: int) -> None:
-        if not op.entries:
-            _refuse("IndexPut needs a member")
+        if not 0 < len(op.entries) <= port.MAX_OPERATIONS:
+            _refuse(f"IndexPut takes 1..{port.MAX_OPERATIONS} members")
         for member, score in op.entries.items():
             if type(score) is int:
                 self._integer(score, "score")

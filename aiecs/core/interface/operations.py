@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 __all__ = [
+    "BUCKETS",
+    "GUARDS",
+    "INCARNATION",
+    "MAX_BATCH_BYTES",
+    "MAX_INTEGER",
+    "MAX_OPERATIONS",
+    "NEW_INCARNATION",
+    "NOW",
+    "WRITES",
     "Append",
     "Arg",
-    "BUCKETS",
     "Clock",
     "Delete",
     "Expire",
-    "GUARDS",
     "Get",
     "Guard",
-    "INCARNATION",
     "Incarnation",
     "Incr",
     "IndexCount",
@@ -22,11 +28,6 @@ __all__ = [
     "IndexPut",
     "IndexRange",
     "Kind",
-    "MAX_BATCH_BYTES",
-    "MAX_INTEGER",
-    "MAX_OPERATIONS",
-    "NEW_INCARNATION",
-    "NOW",
     "NewIncarnation",
     "Now",
     "Op",
@@ -44,7 +45,6 @@ __all__ = [
     "Trim",
     "Truncate",
     "Value",
-    "WRITES",
     "WriteOp",
     "now_plus",
 ]
@@ -250,8 +250,8 @@ class IndexRange(NamedTuple):
     """Members by (score, member) as a list of (member, score).
 
     `low`/`high` bound the score, inclusive. `cursor` is the last (member, score) of the page
-    before. `prefix` keeps only members that start with it and walks by member alone (all scores
-    of such an index must be equal).
+    before. `prefix` keeps only members that start with it and walks by member alone; all scores
+    of such an index must be equal, and read as 0.
     """
 
     key: str

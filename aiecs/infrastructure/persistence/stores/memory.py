@@ -93,7 +93,7 @@ class _Index:
         start, stop = self.span(op.low, op.high)
         if op.prefix is not None:
             members = sorted(m for m in self.scores if m.startswith(op.prefix))
-            return _page([(m, self.scores[m]) for m in members], op)
+            return _page([(m, 0) for m in members], op)
         if op.cursor is not None:
             mark = (op.cursor[1], op.cursor[0])
             if op.reverse:

@@ -7,16 +7,13 @@ the same in Lua; the differential test holds the two together.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from aiecs.core.interface import store as port
-from aiecs.core.interface.batch_rules import creates_group, is_mutating
+from aiecs.core.interface.batch_rules import creates_group, is_mutating, parse_integer
 
-_INTEGER = re.compile(rb"-?[0-9]{1,16}\Z")
-_RECEIPT_LIFE = 600_000_000
 _RECEIPT_FIELD = "w:"
 
 
@@ -47,14 +44,6 @@ def execute(state: State, batch: port.Batch) -> list[Any] | None:
     return _Run(state, batch).run()
 
 
-def parse_integer(value: bytes) -> int | None:
-    """The integer that a field holds, or None when the bytes are none (or leave ±(2^53-1))."""
-    if not _INTEGER.match(value):
-        return None
-    number = int(value)
-    return number if abs(number) <= port.MAX_INTEGER else None
-
-
 class _Run:
     def __init__(self, state: State, batch: port.Batch) -> None:
         self.state = state
@@ -76,7 +65,7 @@ class _Run:
             self._load_head()
         try:
             self._prepare(mutating)
-        except port.GuardFailed:
+        except (port.GuardFailed, port.CorruptField):
             self._remember_receipt(failed=True)
             raise
         for number, op in enumerate(ops):
