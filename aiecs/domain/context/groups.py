@@ -1,0 +1,298 @@
+"""Sessions and threads as groups of keys: what belongs to one, and how one is removed.
+
+The only place that lists the keys of a group. A removal reads the group first (`read_session`,
+`read_thread`) and then tries once to remove exactly that (`remove_session`, `remove_thread`): what
+was written in between makes the attempt fail, and the caller looks again. So a concurrent write
+either goes with the group or survives whole in a new incarnation.
+
+`retire_session` and `retire_thread` remove what nobody uses any more. Entries in the advisory
+indexes are left to whoever walks these: only there their scores are known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from aiecs.core.interface import store as port
+from aiecs.core.keys import session_place, thread_place
+from aiecs.domain.context.models import DeletionReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from aiecs.core.interface.store import Kind
+    from aiecs.core.keys import Place
+    from aiecs.domain.context.runtime import Runtime
+
+_CHUNK = 900
+_CONTENT: tuple[tuple[Kind, str], ...] = (
+    ("map", "t"),
+    ("log", "m"),
+    ("map", "k0"),
+    ("map", "k1"),
+)
+_THREAD_KEYS: tuple[tuple[Kind, str], ...] = (
+    ("map", "d"),
+    ("index", "o"),
+    ("map", "w"),
+    ("index", "p"),
+)
+
+
+class SessionGroup(NamedTuple):
+    """What a session's group held when it was read, alive or expired.
+
+    `threads` are the ids of its linked threads (a superset: the thread's head decides), `holds`
+    counts what a removal takes, `now` is the store's clock in microseconds.
+    """
+
+    session_id: str
+    now: int
+    head: dict[str, bytes]
+    conversations: tuple[str, ...]
+    threads: tuple[str, ...]
+    holds: DeletionReport
+
+    @property
+    def user_id(self) -> str:
+        """The owner, "" for none."""
+        return self.head.get("u", b"").decode()
+
+    def due(self, idle_before: int | None) -> bool:
+        """Whether it has expired, or has had no write since `idle_before` (microseconds)."""
+        return _due(self.head, self.now, idle_before)
+
+
+class ThreadGroup(NamedTuple):
+    """What a thread's group held when it was read, alive or expired."""
+
+    thread_id: str
+    now: int
+    head: dict[str, bytes]
+    holds: DeletionReport
+
+    def due(self, idle_before: int | None) -> bool:
+        """Whether it has expired, or has had no write since `idle_before` (microseconds)."""
+        return _due(self.head, self.now, idle_before)
+
+    def belongs_to(self, session_id: str) -> bool:
+        """Whether it is linked to that session; an unlinked one belongs to its namesake."""
+        linked = self.head.get("s")
+        return self.thread_id == session_id if linked is None else linked == session_id.encode()
+
+
+def conversation_log(conversation: str) -> str:
+    """The key of the log of an agent conversation; `conversation` is its field in map `a`."""
+    return f"a/{conversation}"
+
+
+def session_keys(conversations: Iterable[str] = ()) -> tuple[tuple[Kind, str], ...]:
+    """Kind and key of everything in a session's group but its head."""
+    logs: Iterator[tuple[Kind, str]] = (("log", conversation_log(name)) for name in conversations)
+    return (*_CONTENT, ("map", "a"), ("map", "h"), *logs)
+
+
+def thread_keys() -> tuple[tuple[Kind, str], ...]:
+    """Kind and key of everything in a thread's group but its head."""
+    return _THREAD_KEYS
+
+
+# --- sessions -----------------------------------------------------------------------------------
+
+
+async def read_session(runtime: Runtime, session_id: str) -> SessionGroup | None:
+    """What there is of a session, expired or not; None for nothing."""
+    place = session_place(session_id)
+    ops = (port.Clock(), port.Get(""), port.Get("a"), port.Get("h"), _length("m"))
+    now, head, records, links, log = await _read(runtime, place, ops)
+    if "~i" not in head:
+        return None
+    conversations = tuple(records)
+    messages = log.next - log.base + await _agent_messages(runtime, place, conversations)
+    alone = 0 if "gone" in head else 1
+    holds = DeletionReport(sessions=alone, messages=messages, conversations=len(conversations))
+    return SessionGroup(session_id, now, head, conversations, tuple(links), holds)
+
+
+async def remove_session(
+    runtime: Runtime,
+    group: SessionGroup,
+    *guards: port.Guard,
+    keep: Literal["", "links", "head"] = "",
+) -> DeletionReport | None:
+    """Remove a session as it was read; None when that failed because it has changed since.
+
+    Guards: incarnation, number of agent conversations and of links, then the caller's. One batch,
+    but for sessions with more than 900 conversations: of those, conversations go first, in
+    chunks. `keep="links"` leaves the map of linked threads for the next incarnation, `keep="head"`
+    also the head (owner), marked `gone`: only content goes. Totals follow at once.
+    """
+    place = session_place(group.session_id)
+    checks = (*_unchanged(group.head, "~i", "cn", "hn"), *guards)
+    rest = group.conversations
+    try:
+        while len(rest) > _CHUNK:
+            ops = (port.Delete("a", rest[:_CHUNK]), *_deletes(_logs(rest[:_CHUNK])))
+            await _write(runtime, place, (*checks, *ops))
+            rest = rest[_CHUNK:]
+        ops = (*_deletes(_CONTENT), *_deletes((("map", "a"), *_logs(rest))), *_ends(keep))
+        results = await _write(runtime, place, (*checks, *ops))
+    except port.GuardFailed:
+        return None
+    _uncount_session(runtime, group)
+    contexts = results[len(checks)] if results else 0
+    return group.holds + DeletionReport(task_contexts=contexts)
+
+
+async def retire_session(
+    runtime: Runtime, session_id: str, *, idle_before: int | None = None, make_room: bool = False
+) -> DeletionReport | None:
+    """Remove a session that has expired or has had no write since `idle_before` (microseconds).
+
+    None when there is nothing to remove. Linked threads that are due by the same measure go first.
+    While another one is alive, the head with owner and links stays, only the content of an
+    expired session goes, and one that has not expired is left alone. `make_room` is for creating
+    a session anew: the head goes whatever happens, links to threads that live stay.
+    """
+    group = await read_session(runtime, session_id)
+    if group is None or not group.due(None if make_room else idle_before):
+        return None
+    removed, alive = await _retire_linked(runtime, group, idle_before)
+    keep: Literal["", "links", "head"] = ("links" if make_room else "head") if alive else ""
+    if keep == "head" and ("gone" in group.head or not group.due(None)):
+        return removed if removed.threads else None
+    gone = await remove_session(runtime, group, *_unchanged(group.head, "l", "~x"), keep=keep)
+    if gone is None:
+        return removed if removed.threads else None
+    return removed + gone
+
+
+async def linked_threads(runtime: Runtime, group: SessionGroup) -> list[ThreadGroup]:
+    """The threads of a session, expired or not: the linked ones and its namesake."""
+    found = []
+    for thread_id in dict.fromkeys((*group.threads, group.session_id)):
+        thread = await read_thread(runtime, thread_id)
+        if thread is not None and thread.belongs_to(group.session_id):
+            found.append(thread)
+    return found
+
+
+async def _retire_linked(
+    runtime: Runtime, group: SessionGroup, idle_before: int | None
+) -> tuple[DeletionReport, bool]:
+    removed, alive = DeletionReport(), False
+    for thread in await linked_threads(runtime, group):
+        gone = await _retire(runtime, thread, idle_before)
+        removed, alive = (removed, True) if gone is None else (removed + gone, alive)
+    return removed, alive
+
+
+def _uncount_session(runtime: Runtime, group: SessionGroup) -> None:
+    runtime.counters.add("sessions", -group.holds.sessions)
+    runtime.counters.add("messages", -group.holds.messages)
+    if group.holds.sessions and "st" in group.head:
+        runtime.counters.add("ended", -1)
+
+
+async def _agent_messages(runtime: Runtime, place: Place, conversations: Sequence[str]) -> int:
+    total = 0
+    for start in range(0, len(conversations), _CHUNK):
+        names = conversations[start : start + _CHUNK]
+        slices = await _read(
+            runtime, place, tuple(_length(conversation_log(name)) for name in names)
+        )
+        total += sum(log.next - log.base for log in slices)
+    return total
+
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+async def read_thread(runtime: Runtime, thread_id: str) -> ThreadGroup | None:
+    """What there is of a thread, expired or not; None for nothing."""
+    ops = (port.Clock(), port.Get(""), port.IndexCount("o"))
+    now, head, checkpoints = await _read(runtime, thread_place(thread_id), ops)
+    if "~i" not in head:
+        return None
+    holds = DeletionReport(threads=1, checkpoints=checkpoints, writes=int(head.get("wn", b"0")))
+    return ThreadGroup(thread_id, now, head, holds)
+
+
+async def remove_thread(
+    runtime: Runtime, thread: ThreadGroup, *guards: port.Guard
+) -> DeletionReport | None:
+    """Remove a thread in one batch; None when that failed because it has changed since.
+
+    Guards: incarnation and session, then the caller's. Totals follow at once.
+    """
+    checks = (*_unchanged(thread.head, "~i", "s"), *guards)
+    ops = (*_deletes(_THREAD_KEYS), port.Delete(""))
+    try:
+        await _write(runtime, thread_place(thread.thread_id), (*checks, *ops))
+    except port.GuardFailed:
+        return None
+    runtime.counters.add("checkpoints", -thread.holds.checkpoints)
+    return thread.holds
+
+
+async def retire_thread(
+    runtime: Runtime, thread_id: str, *, idle_before: int | None = None
+) -> DeletionReport | None:
+    """Remove a thread that has expired or has had no write since `idle_before` (microseconds).
+
+    None when it is in use or was not there.
+    """
+    thread = await read_thread(runtime, thread_id)
+    return None if thread is None else await _retire(runtime, thread, idle_before)
+
+
+async def _retire(
+    runtime: Runtime, thread: ThreadGroup, idle_before: int | None
+) -> DeletionReport | None:
+    if not thread.due(idle_before):
+        return None
+    return await remove_thread(runtime, thread, *_unchanged(thread.head, "l", "~x"))
+
+
+# --- batches ------------------------------------------------------------------------------------
+
+
+async def _read(runtime: Runtime, place: Place, ops: tuple[port.Op, ...]) -> list[Any]:
+    return await runtime.read(port.Batch(*place, ops, raw=True))
+
+
+async def _write(runtime: Runtime, place: Place, ops: tuple[port.Op, ...]) -> list[Any] | None:
+    return await runtime.apply(port.Batch(*place, ops, raw=True))
+
+
+def _unchanged(head: dict[str, bytes], *fields: str) -> list[port.Guard]:
+    return [port.RequireEquals("", field, head.get(field)) for field in fields]
+
+
+def _logs(conversations: Iterable[str]) -> Iterator[tuple[Kind, str]]:
+    return (("log", conversation_log(name)) for name in conversations)
+
+
+def _deletes(keys: Iterable[tuple[Kind, str]]) -> Iterator[port.Op]:
+    return (port.Delete(key, kind=kind) for kind, key in keys)
+
+
+def _ends(keep: str) -> tuple[port.Op, ...]:
+    if keep == "head":
+        return (port.Put("", {"gone": b"1"}),)
+    head = port.Delete("")
+    return (head,) if keep == "links" else (port.Delete("h"), head)
+
+
+def _length(log: str) -> port.Read:
+    return port.Read(log, start=port.MAX_INTEGER, limit=1)
+
+
+def _due(head: dict[str, bytes], now: int, idle_before: int | None) -> bool:
+    expires, last = _micros(head.get("~x")), _micros(head.get("l"))
+    expired = expires is not None and expires <= now
+    return expired or (idle_before is not None and last is not None and last <= idle_before)
+
+
+def _micros(value: bytes | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() else None
