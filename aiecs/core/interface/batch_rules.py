@@ -8,17 +8,18 @@ from typing import Any
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.interface import store as port
 
-_VALUE_TYPES = (bytes, port.Now, port.Result)
 _LIMIT = port.MAX_INTEGER
 _INTEGER = re.compile(rb"-?[0-9]{1,16}\Z")
+_LONGEST = 10**15
+_SEQUENCES = (tuple, list)
+_MAPS = (dict,)
+_KINDS = ("map", "log", "index")
 
 
 def check(batch: port.Batch) -> None:
     """Raise `InvalidInputError` when the batch breaks a rule of the port."""
-    if not 0 <= batch.bucket < port.BUCKETS:
-        _refuse(f"bucket must be 0..{port.BUCKETS - 1}, got {batch.bucket}")
-    if batch.group.startswith("_") or "/" in batch.group:
-        _refuse(f"a group neither starts with '_' nor contains '/', got {batch.group!r}")
+    if type(batch.bucket) is not int or not 0 <= batch.bucket < port.BUCKETS:
+        _refuse(f"bucket must be 0..{port.BUCKETS - 1}, got {batch.bucket!r}")
     if not 0 < len(batch.ops) <= port.MAX_OPERATIONS:
         _refuse(f"a batch holds 1..{port.MAX_OPERATIONS} operations, got {len(batch.ops)}")
     _Checker(batch).run()
@@ -49,35 +50,92 @@ def _refuse(message: str) -> None:
     raise InvalidInputError(message)
 
 
+def _integer(value: Any, what: str, low: int = -_LIMIT, high: int = _LIMIT) -> int:
+    if type(value) is not int or not low <= value <= high:
+        _refuse(f"{what} must be an int from {low} to {high}, got {value!r}")
+    return int(value)
+
+
+def _several(value: Any, types: tuple[type, ...], what: str, least: int = 1) -> None:
+    if type(value) not in types or not least <= len(value) <= port.MAX_OPERATIONS:
+        _refuse(f"an operation takes {least}..{port.MAX_OPERATIONS} {what}")
+
+
+def _flag(value: Any, what: str) -> None:
+    if type(value) is not bool:
+        _refuse(f"{what} is a bool, got {value!r}")
+
+
+def _pair(value: Any, what: str) -> tuple[Any, Any]:
+    if type(value) not in _SEQUENCES or len(value) != 2:  # noqa: PLR2004 - a pair
+        _refuse(f"{what} are pairs, got {value!r}")
+    return value[0], value[1]
+
+
+def _bounds(op: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(op, name)
+        if value is not None:
+            _integer(value, name)
+
+
 class _Checker:
+    __slots__ = ("batch", "dropped", "logs_done", "names", "seen", "size", "touched", "wrote_group")
+
     def __init__(self, batch: port.Batch) -> None:
         self.batch = batch
+        self.names: list[str] = [batch.group]
         self.seen: set[tuple[str, str, Any]] = set()
         self.touched: set[tuple[str, str]] = set()
         self.dropped: set[tuple[str, str]] = set()
         self.logs_done: set[str] = set()
+        self.wrote_group = False
         self.size = 0
 
     def run(self) -> None:
+        self._group()
         mutating = is_mutating(self.batch.ops)
         for number, op in enumerate(self.batch.ops):
             kind = type(op)
-            if mutating and kind in (port.Read, port.IndexRange, port.IndexCount):
+            handler = _HANDLERS.get(kind, _Checker.unknown)
+            if mutating and kind in _ALONE:
                 _refuse(f"{kind.__name__} cannot stand in a batch that writes")
-            key = getattr(op, "key", None)
-            if key is not None:
-                self._key(key)
-            handler = _HANDLERS.get(kind)
-            if handler is not None:
-                handler(self, op, number)
+            if kind in _KEYED:
+                self._key(op.key, kind)  # type: ignore[union-attr]  # all of these have one
+            handler(self, op, number)
+        if self.wrote_group and ("map", "") in self.dropped:
+            _refuse("a batch that deletes a group writes nothing else to it")
+        self._sizes()
+
+    def _group(self) -> None:
+        group, receipt = self.batch.group, self.batch.receipt
+        if type(group) is not str or group.startswith("_") or "/" in group:
+            _refuse(f"a group is a str without '/' that does not begin with '_', got {group!r}")
+        if receipt is not None:
+            self.names.append(receipt.writer)
+            _integer(receipt.n, "the n of a receipt", 0)
+
+    def _sizes(self) -> None:
+        # One look at all names together: it costs less than a test of each where it is met.
+        try:
+            self.size += len("".join(self.names).encode())
+        except (TypeError, UnicodeEncodeError) as error:
+            message = "names are str without lone surrogates"
+            raise InvalidInputError(message) from error
         if self.size > port.MAX_BATCH_BYTES:
             _refuse(f"a batch holds at most {port.MAX_BATCH_BYTES} bytes, got {self.size}")
 
-    def _key(self, key: str) -> None:
+    def _key(self, key: Any, kind: type) -> None:
         if type(key) is not str:
             _refuse(f"keys are str, got {type(key).__name__}")
-        if not self.batch.group and not key.startswith("_"):
-            _refuse(f"key {key!r} needs a group")
+        self.names.append(key)
+        if not key.startswith("_"):
+            if not self.batch.group:
+                _refuse(f"key {key!r} needs a group")
+            if key == "" and kind in _NO_MAP:
+                _refuse("the key '' is the group's head, a map")
+            if kind in _CONTENT:
+                self.wrote_group = True
 
     def _once(self, kind: str, key: str, part: Any) -> None:
         mark = (kind, key, part)
@@ -86,120 +144,188 @@ class _Checker:
         self.seen.add(mark)
         self.touched.add((kind, key))
 
-    def _drop(self, kind: str, key: str) -> None:
-        if (kind, key) in self.touched or (kind, key) in self.dropped:
-            _refuse(f"a batch that deletes {kind} {key!r} writes nothing else to it")
-        self.dropped.add((kind, key))
+    def _own(self, field: Any) -> None:
+        if type(field) is not str:
+            _refuse(f"fields are str, got {type(field).__name__}")
+        if field.startswith("~"):
+            _refuse(f"field {field!r} belongs to the store")
+        self.names.append(field)
 
     def _value(self, value: Any, number: int) -> None:
         kind = type(value)
         if kind is bytes:
             self.size += len(value)
+        elif kind is port.Now:
+            _integer(value.plus, "plus", -_LONGEST, _LONGEST)
         elif kind is port.Result:
             self._reference(value, number)
-        elif kind not in _VALUE_TYPES:
-            _refuse(f"values are bytes, got {kind.__name__}")
+        else:
+            _refuse(f"values are bytes, NOW or Result, got {kind.__name__}")
 
     def _reference(self, result: port.Result, number: int) -> None:
-        if not 0 <= result.operation < number or type(self.batch.ops[result.operation]) not in (
-            port.Append,
-            port.Incr,
-        ):
-            _refuse("Result names an earlier Append or Incr of the same batch")
+        _integer(result.operation, "the operation of a Result", 0)
+        _integer(result.item, "the item of a Result", 0)
+        named = self.batch.ops[result.operation] if result.operation < number else None
+        if type(named) is port.Append:
+            known = len(named.items)
+        elif type(named) is port.Incr:
+            known = len(named.deltas)
+        else:
+            known = 0
+        if result.item >= known:
+            _refuse("Result names an item of an earlier Append or Incr of the same batch")
+
+    def get(self, op: port.Get, number: int) -> None:
+        if op.fields is not None:
+            self.fields(op, number)
+
+    def fields(self, op: port.Get | port.RequireFields, number: int) -> None:
+        _several(op.fields, _SEQUENCES, "fields")
+        self.names.extend(op.fields or ())
+
+    def exists(self, op: port.RequireExists, number: int) -> None:
+        _flag(op.exists, "exists")
+
+    def equals(self, op: port.RequireEquals, number: int) -> None:
+        self.names.append(op.field)
+        if op.value is not None and type(op.value) is not bytes:
+            _refuse(f"RequireEquals compares with bytes or None, got {type(op.value).__name__}")
+
+    def at_most(self, op: port.RequireAtMost, number: int) -> None:
+        self.names.append(op.field)
+        if type(op.limit) is port.Now:
+            self._value(op.limit, number)
+        else:
+            _integer(op.limit, "limit")
+
+    def before(self, op: port.RequireBefore, number: int) -> None:
+        _integer(op.time, "time")
 
     def put(self, op: port.Put, number: int) -> None:
-        if not 0 < len(op.fields) <= port.MAX_OPERATIONS:
-            _refuse(f"Put takes 1..{port.MAX_OPERATIONS} fields")
+        _several(op.fields, _MAPS, "fields")
+        if op.if_absent not in ("", "skip", "abort"):
+            _refuse(f"if_absent is '', 'skip' or 'abort', got {op.if_absent!r}")
         for field, value in op.fields.items():
             if field == "~i" and op.key == "":
-                if type(value) not in (bytes, type(port.NEW_INCARNATION)) or not op.if_absent:
+                if type(value) not in (bytes, port.NewIncarnation) or not op.if_absent:
                     _refuse("~i takes bytes or NEW_INCARNATION, and if_absent")
-            elif field.startswith("~"):
-                _refuse(f"field {field!r} belongs to the store")
             else:
+                self._own(field)
                 self._value(value, number)
             self._once("map", op.key, field)
-            self.size += len(field)
 
     def incr(self, op: port.Incr, number: int) -> None:
-        if not 0 < len(op.deltas) <= port.MAX_OPERATIONS:
-            _refuse(f"Incr takes 1..{port.MAX_OPERATIONS} fields")
+        _several(op.deltas, _MAPS, "fields")
         for field, delta in op.deltas.items():
-            self._integer(delta, "delta")
-            if field.startswith("~"):
-                _refuse(f"field {field!r} belongs to the store")
+            self._own(field)
+            _integer(delta, "delta")
             self._once("map", op.key, field)
 
     def delete(self, op: port.Delete, number: int) -> None:
+        if op.kind not in _KINDS:
+            _refuse(f"kind is one of {_KINDS}, got {op.kind!r}")
         if op.fields is None:
+            if op.key == "" and op.kind != "map":
+                _refuse("the key '' is the group's head, a map")
             self._drop(op.kind, op.key)
             return
-        if op.kind != "map" or not op.fields:
-            _refuse("Delete of fields names at least one field of a map")
+        if op.kind != "map":
+            _refuse("only a map has fields to delete")
+        _several(op.fields, _SEQUENCES, "fields")
         for field in op.fields:
-            if field.startswith("~"):
-                _refuse(f"field {field!r} belongs to the store")
+            self._own(field)
             self._once("map", op.key, field)
 
+    def _drop(self, kind: str, key: str) -> None:
+        if (kind, key) in self.touched or (kind, key) in self.dropped:
+            _refuse(f"a batch that deletes {kind} {key!r} writes nothing else to it")
+        self.dropped.add((kind, key))
+
     def append(self, op: port.Append, number: int) -> None:
-        if not 0 < len(op.items) <= port.MAX_OPERATIONS:
-            _refuse(f"Append takes 1..{port.MAX_OPERATIONS} items")
+        _several(op.items, _SEQUENCES, "items")
         if op.key in self.logs_done or ("log", op.key) in self.dropped:
             _refuse(f"log {op.key!r} was trimmed or deleted earlier in the batch")
-        self._touch_log(op.key)
+        self.touched.add(("log", op.key))
         for item in op.items:
             if type(item) is not bytes:
                 _refuse(f"items are bytes, got {type(item).__name__}")
             self.size += len(item)
+        _several(op.stamps, _SEQUENCES, "stamps", 0)
         for stamp in op.stamps:
-            if type(stamp) is port.Result:
-                self._reference(stamp, number)
+            if type(stamp) not in _STAMPS:
+                _refuse(f"stamps are NOW, INCARNATION or Result, got {type(stamp).__name__}")
+            if type(stamp) is not port.Incarnation:
+                self._value(stamp, number)
+        _integer(op.epoch, "epoch", 0)
         if op.first is not None:
-            self._integer(op.first, "first")
+            _integer(op.first, "first", 0, _LIMIT - len(op.items))
+
+    def read(self, op: port.Read, number: int) -> None:
+        _bounds(op, "start", "stop", "base")
+        _integer(op.limit, "limit", 0)
+        _flag(op.newest, "newest")
 
     def trim(self, op: port.Trim, number: int) -> None:
         if (op.keep is None) == (op.before is None):
             _refuse("Trim takes keep or before")
-        self._integer(op.keep if op.before is None else op.before, "bound")
+        _bounds(op, "before")
+        if op.keep is not None:
+            _integer(op.keep, "keep", 0)
         self._end_of_log(op.key)
 
     def truncate(self, op: port.Truncate, number: int) -> None:
-        self._integer(op.start, "start")
-        if ("log", op.key) in self.touched:
-            _refuse("Truncate stands alone on its log")
-        self._end_of_log(op.key)
+        _integer(op.start, "start")
+        self._alone(op)
 
     def redact(self, op: port.Redact, number: int) -> None:
+        _several(op.sequences, _SEQUENCES, "sequences")
+        for sequence in op.sequences:
+            _integer(sequence, "sequence")
+        if type(op.item) is not bytes:
+            _refuse(f"items are bytes, got {type(op.item).__name__}")
+        self.size += len(op.item)
+        self._alone(op)
+
+    def _alone(self, op: port.Truncate | port.Redact) -> None:
         if ("log", op.key) in self.touched:
-            _refuse("Redact stands alone on its log")
+            _refuse(f"{type(op).__name__} stands alone on its log")
         self._end_of_log(op.key)
 
     def _end_of_log(self, key: str) -> None:
         if key in self.logs_done or ("log", key) in self.dropped:
             _refuse(f"log {key!r} was trimmed or deleted earlier in the batch")
         self.logs_done.add(key)
-        self._touch_log(key)
-
-    def _touch_log(self, key: str) -> None:
         self.touched.add(("log", key))
-        if not key.startswith("_"):
-            if ("map", "") in self.dropped:
-                _refuse("a batch that deletes a group writes nothing else to it")
-            self.touched.add(("map", ""))
 
     def index_put(self, op: port.IndexPut, number: int) -> None:
-        if not 0 < len(op.entries) <= port.MAX_OPERATIONS:
-            _refuse(f"IndexPut takes 1..{port.MAX_OPERATIONS} members")
+        _several(op.entries, _MAPS, "members")
+        _flag(op.greater, "greater")
         for member, score in op.entries.items():
-            if type(score) is int:
-                self._integer(score, "score")
-            elif type(score) in _VALUE_TYPES and type(score) is not bytes:
+            if type(score) in (port.Now, port.Result):
                 self._value(score, number)
             else:
-                _refuse("scores are int, NOW or Result")
+                _integer(score, "score")
             self._once("index", op.key, member)
+        self.names.extend(op.entries)
+
+    def index_range(self, op: port.IndexRange, number: int) -> None:
+        _bounds(op, "low", "high")
+        _integer(op.limit, "limit", 1)
+        _flag(op.reverse, "reverse")
+        if op.prefix is not None:
+            self.names.append(op.prefix)
+        if op.cursor is not None:
+            member, score = _pair(op.cursor, "cursor")
+            self.names.append(member)
+            _integer(score, "the score of a cursor")
+
+    def index_count(self, op: port.IndexCount, number: int) -> None:
+        _bounds(op, "low", "high")
 
     def index_delete(self, op: port.IndexDelete, number: int) -> None:
+        _several(op.members, _SEQUENCES, "members")
+        _bounds(op, "if_score")
+        self.names.extend(op.members)
         for member in op.members:
             self._once("index", op.key, member)
 
@@ -207,29 +333,61 @@ class _Checker:
         if not self.batch.group:
             _refuse("Expire needs a group")
         self._once("map", "", "~x")
-        if op.ttl is not None and not 0 < self._integer(op.ttl, "ttl") < 10**15:
-            _refuse("ttl is 1 microsecond to 31 years")
+        if op.ttl is not None:
+            _integer(op.ttl, "ttl", 1, _LONGEST)
+        _several(op.keys, _SEQUENCES, "keys", 0)
+        for entry in op.keys:
+            kind, key = _pair(entry, "keys")
+            if kind not in _KINDS:
+                _refuse(f"kind is one of {_KINDS}, got {kind!r}")
+            self.names.append(key)
 
-    def get(self, op: port.Get, number: int) -> None:
-        if op.fields is not None and not op.fields:
-            _refuse("Get needs a field, or None for all")
+    def clock(self, op: port.Clock, number: int) -> None:
+        pass
 
-    def _integer(self, value: Any, what: str) -> int:
-        if type(value) is not int or not -_LIMIT <= value <= _LIMIT:
-            _refuse(f"{what} must be an int within ±(2^53-1), got {value!r}")
-        return int(value)
+    def unknown(self, op: object, number: int) -> None:
+        _refuse(f"operation {number} is none of the port: {type(op).__name__}")
 
 
+_ALONE = frozenset({port.Read, port.IndexRange, port.IndexCount})
+_NO_MAP = frozenset(
+    {
+        port.Append,
+        port.Read,
+        port.Trim,
+        port.Truncate,
+        port.Redact,
+        port.IndexPut,
+        port.IndexRange,
+        port.IndexCount,
+        port.IndexDelete,
+    }
+)
+# What would be left behind, unreachable, when the head goes in the same batch.
+_CONTENT = frozenset(
+    {port.Put, port.Incr, port.Append, port.Trim, port.Truncate, port.Redact, port.IndexPut}
+)
+_STAMPS = frozenset({port.Now, port.Incarnation, port.Result})
 _HANDLERS: dict[type, Any] = {
     port.Get: _Checker.get,
+    port.RequireExists: _Checker.exists,
+    port.RequireEquals: _Checker.equals,
+    port.RequireAtMost: _Checker.at_most,
+    port.RequireFields: _Checker.fields,
+    port.RequireBefore: _Checker.before,
     port.Put: _Checker.put,
     port.Incr: _Checker.incr,
     port.Delete: _Checker.delete,
     port.Append: _Checker.append,
+    port.Read: _Checker.read,
     port.Trim: _Checker.trim,
     port.Truncate: _Checker.truncate,
     port.Redact: _Checker.redact,
     port.IndexPut: _Checker.index_put,
+    port.IndexRange: _Checker.index_range,
+    port.IndexCount: _Checker.index_count,
     port.IndexDelete: _Checker.index_delete,
     port.Expire: _Checker.expire,
+    port.Clock: _Checker.clock,
 }
+_KEYED = frozenset(_HANDLERS) - {port.RequireBefore, port.Expire, port.Clock}
