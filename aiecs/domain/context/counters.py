@@ -1,0 +1,133 @@
+"""Store-wide totals: deltas are kept in this process and added to the store every 250 ms.
+
+The totals lie in 16 shards, so that no key is hot; a process feeds one of them. A process that is
+killed loses at most its last 250 ms of deltas; `recount` puts the totals right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from aiecs.core.errors import StoreError
+from aiecs.core.interface.store import Batch, CorruptField, Get, Incr, Put
+from aiecs.core.keys import bucket_of
+from aiecs.domain.context.models import DeletionReport
+from aiecs.domain.context.tasks import BackgroundTasks
+
+Total = Literal["sessions", "ended", "messages", "checkpoints"]
+Apply = Callable[[Batch], Awaitable[list[Any] | None]]
+
+SHARDS = 16
+FLUSH_AFTER = 0.25
+_GIVE_UP_AFTER = 1.0
+_PLACES = tuple((bucket_of(f"n:{shard}"), f"_n:{shard}") for shard in range(SHARDS))
+
+
+class Counters:
+    """Totals over the whole store; adding costs no I/O. Safe from any thread and loop."""
+
+    def __init__(self, apply: Apply, tasks: BackgroundTasks) -> None:
+        self._apply = apply
+        self._tasks = tasks
+        self._lock = threading.Lock()
+        self._pending: dict[str, int] = {}
+        self._armed_until = 0.0
+        self._place = random.choice(_PLACES)  # noqa: S311 - spreads load
+
+    def add(self, name: Total, delta: int) -> None:
+        """Change a total by `delta`; it reaches the store within 250 ms of a running loop."""
+        with self._lock:
+            self._pending[name] = self._pending.get(name, 0) + delta
+        now = time.monotonic()
+        if now > self._armed_until:
+            # A loop that closes takes its timer with it: then the next delta arms another one.
+            self._armed_until = now + _GIVE_UP_AFTER
+            asyncio.get_running_loop().call_later(FLUSH_AFTER, self._fire)
+
+    def subtract(self, removed: DeletionReport, *, ended: int = 0) -> None:
+        """Take what a deletion removed off the totals; `ended` of its sessions had ended."""
+        counted: dict[Total, int] = {
+            "sessions": removed.sessions,
+            "ended": ended,
+            "messages": removed.messages,
+            "checkpoints": removed.checkpoints,
+        }
+        for name, number in counted.items():
+            if number:
+                self.add(name, -number)
+
+    def _fire(self) -> None:
+        self._armed_until = 0.0
+        self._tasks.spawn(self.flush())
+
+    async def flush(self) -> None:
+        """Add what is pending to the store. Deltas that were not applied stay pending.
+
+        Raises `StoreError`; deltas of an unknown outcome are dropped rather than counted twice.
+        """
+        with self._lock:
+            deltas = {name: delta for name, delta in self._pending.items() if delta}
+            self._pending = {}
+        if not deltas:
+            return
+        bucket, key = self._place
+        try:
+            await self._apply(Batch(bucket, "", (Incr(key, deltas),)))
+        except StoreError as error:
+            if error.outcome == "not_applied":
+                self._restore(deltas)
+            raise
+        except CorruptField:
+            await self._apply(Batch(bucket, "", (Put(key, _encode(deltas)),)))
+
+    def _restore(self, deltas: dict[str, int]) -> None:
+        with self._lock:
+            for name, delta in deltas.items():
+                self._pending[name] = self._pending.get(name, 0) + delta
+
+    async def totals(self) -> dict[str, int]:
+        """Every total, this process's own pending deltas included; never below 0.
+
+        Raises `StoreError` when the store cannot be read.
+        """
+        try:
+            await self.flush()
+        except StoreError as error:
+            if error.outcome == "unknown":
+                raise
+        found = await asyncio.gather(*(self._apply(_read(place)) for place in _PLACES))
+        with self._lock:
+            sums = dict(self._pending)
+        for results in found:
+            for name, value in (results or [{}])[0].items():
+                sums[name] = sums.get(name, 0) + _number(value)
+        return {name: max(0, value) for name, value in sums.items()}
+
+    async def replace(self, totals: dict[str, int]) -> None:
+        """Set the totals to counted ones. Deltas that arrive meanwhile may be lost."""
+        with self._lock:
+            self._pending = {}
+        zero = _encode(dict.fromkeys(totals, 0))
+        for bucket, key in _PLACES:
+            fields = _encode(totals) if (bucket, key) == self._place else zero
+            await self._apply(Batch(bucket, "", (Put(key, fields),)))
+
+
+def _read(place: tuple[int, str]) -> Batch:
+    return Batch(place[0], "", (Get(place[1]),))
+
+
+def _encode(values: dict[str, int]) -> dict[str, bytes]:
+    return {name: b"%d" % value for name, value in values.items()}
+
+
+def _number(value: bytes) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        return 0

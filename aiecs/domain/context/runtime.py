@@ -1,0 +1,56 @@
+"""What the services of one engine share: the store, the configuration, the counters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import Any
+
+from aiecs.core.interface.store import Batch, Call, Store
+from aiecs.domain.context.counters import Counters
+from aiecs.domain.context.tasks import BackgroundTasks
+
+logger = logging.getLogger("aiecs")
+
+
+class Runtime:
+    """One engine's store and settings. Holds nothing that is bound to an event loop.
+
+    `session_ttl` and `checkpoint_ttl` are microseconds, None for "never expires";
+    `timeout` bounds each store call in seconds; `corrupt` counts records that could not be
+    decoded and were left out of an answer.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        session_ttl: int | None = 86_400_000_000,
+        checkpoint_ttl: int | None = 604_800_000_000,
+        strict_sessions: bool = False,
+        max_messages: int | None = None,
+        timeout: float | None = 1.0,
+    ) -> None:
+        self.store = store
+        self.session_ttl = session_ttl
+        self.checkpoint_ttl = checkpoint_ttl
+        self.strict_sessions = strict_sessions
+        self.max_messages = max_messages
+        self.timeout = timeout
+        self.corrupt = 0
+        self.tasks = BackgroundTasks()
+        self.counters = Counters(self.apply, self.tasks)
+
+    def apply(self, batch: Batch | Call) -> Awaitable[list[Any] | None]:
+        """`Store.apply` within the engine's deadline."""
+        return self.store.apply(batch, timeout=self.timeout)
+
+    async def read(self, batch: Batch | Call) -> list[Any]:
+        """The results of a batch that only reads (those are never "already applied")."""
+        results = await self.store.apply(batch, timeout=self.timeout)
+        return [] if results is None else results
+
+    def note_corrupt(self, what: str, where: str) -> None:
+        """Count a record that could not be decoded; the caller leaves it out and goes on."""
+        self.corrupt += 1
+        logger.warning("corrupt %s left out", what, extra={"record": what, "place": where})

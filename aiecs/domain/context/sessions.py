@@ -1,0 +1,306 @@
+"""Sessions: created, found, counted, ended; and the way by which everything else writes to one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import lru_cache
+from math import isfinite
+from typing import Any
+
+from aiecs.core.errors import (
+    ConflictError,
+    InvalidInputError,
+    SessionEndedError,
+    SessionExistsError,
+    SessionNotFoundError,
+)
+from aiecs.core.ids import check_id, new_session_id
+from aiecs.core.interface.store import (
+    NEW_INCARNATION,
+    NOW,
+    Batch,
+    Call,
+    Clock,
+    Delete,
+    Expire,
+    Get,
+    GroupExpired,
+    GroupMissing,
+    GuardFailed,
+    Incr,
+    Op,
+    Plan,
+    Put,
+    RequireBefore,
+    RequireEquals,
+)
+from aiecs.core.keys import Place, session_place
+from aiecs.domain.context.activity import Activity
+from aiecs.domain.context.groups import retire_session, session_keys
+from aiecs.domain.context.indexes import announce_session
+from aiecs.domain.context.models import SessionMetrics
+from aiecs.domain.context.runtime import Runtime
+from aiecs.domain.context.session_record import check_status, metadata_fields, read_session
+
+_ATTEMPTS = 8
+_RENEWED_AT_ONCE = 500
+_MAX_SECONDS = 10**9
+
+
+@lru_cache(maxsize=16_384)
+def _place(session_id: str) -> Place:
+    return session_place(check_id(session_id, "session_id"))
+
+
+def place_of(session_id: str) -> Place:
+    """Where a session lives; `InvalidInputError` for what cannot be an id."""
+    try:
+        return _place(session_id)
+    except TypeError:  # not hashable, hence no str
+        return session_place(check_id(session_id, "session_id"))
+
+
+class Sessions:
+    """The sessions of one store, under one engine's settings."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._activity = Activity(runtime.tasks, self._refresh)
+        self._plans: dict[str, Plan] = {}
+        closing: list[Op] = [Put("", {"l": NOW})]
+        if runtime.session_ttl is not None:
+            closing.append(Expire(runtime.session_ttl))
+        self._update = tuple(closing)
+        if runtime.strict_sessions:
+            closing.append(RequireEquals("", "st", None))
+        self._closing = tuple(closing)
+
+    # --- writing to a session: for every service ------------------------------------------------
+
+    def prepare(self, name: str, *ops: Op) -> Plan:
+        """A plan for `run`: `ops`, then activity and sliding expiry as this engine wants them.
+
+        `Arg(n)` stands for position n of `run`'s `args`; a name stands for one shape only.
+        """
+        plan = self._plans.get(name)
+        if plan is None:
+            plan = self._plans.setdefault(name, Plan(name, *ops, *self._closing))
+        return plan
+
+    async def run(self, session_id: str, plan: Plan, args: tuple[Any, ...]) -> list[Any] | None:
+        """As `apply`, with a plan from `prepare`: the fast way."""
+        bucket, group = place_of(session_id)
+        call = Call(plan, bucket, group, args)
+        try:
+            results = await self._runtime.apply(call)
+        except GuardFailed as refusal:
+            results = await self._settle(refusal, session_id, call, len(plan.ops) - 1)
+        self._activity.seen(session_id)
+        return results
+
+    async def apply(self, session_id: str, ops: tuple[Op, ...]) -> list[Any] | None:
+        """Write to a session in one batch: `ops`, and its activity and sliding expiry.
+
+        Creates an unknown session, unowned. Under `strict_sessions` raises `SessionNotFoundError`
+        instead, and `SessionEndedError` for one that has ended. A guard among `ops` that refuses
+        raises `GuardFailed`; then nothing is written. The results begin with those of `ops`;
+        None when the store had applied the batch before and does not know them any more.
+        """
+        bucket, group = place_of(session_id)
+        batch = Batch(bucket, group, ops + self._closing)
+        try:
+            results = await self._runtime.apply(batch)
+        except GuardFailed as refusal:
+            results = await self._settle(refusal, session_id, batch, len(batch.ops) - 1)
+        self._activity.seen(session_id)
+        return results
+
+    async def read(self, session_id: str, *ops: Op) -> list[Any]:
+        """The results of operations that only read; an unknown session reads as empty."""
+        return await self._runtime.read(Batch(*place_of(session_id), ops))
+
+    async def _settle(
+        self, refusal: GuardFailed, session_id: str, batch: Batch | Call, last: int
+    ) -> list[Any] | None:
+        """Create the session that a write found missing and write again."""
+        strict = self._runtime.strict_sessions
+        for _ in range(_ATTEMPTS):
+            if not isinstance(refusal, GroupMissing):
+                if strict and refusal.operation == last:
+                    raise SessionEndedError(f"session {session_id!r} has ended") from None
+                raise refusal
+            if strict:
+                raise SessionNotFoundError(f"session {session_id!r} does not exist") from None
+            await self._create(session_id, "", {})
+            try:
+                return await self._runtime.apply(batch)
+            except GuardFailed as again:
+                refusal = again
+        raise _unsettled(session_id)
+
+    # --- creating -------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        session_id: str | None = None,
+        user_id: str = "",
+        metadata: dict[str, Any] | None = None,
+    ) -> SessionMetrics:
+        """Create a session, adopt an unowned one, or return the user's own untouched.
+
+        Without an id it gets a UUIDv7. `SessionExistsError` if the id belongs to another user.
+        """
+        session_id = new_session_id() if session_id is None else check_id(session_id, "session_id")
+        if user_id != "":
+            check_id(user_id, "user_id")
+        put, _ = metadata_fields(metadata)
+        for _ in range(_ATTEMPTS):
+            created = await self._create(session_id, user_id, put)
+            session = created or await self.get(session_id)
+            if session is None:
+                continue
+            if session.user_id == user_id:
+                return session
+            if session.user_id:
+                raise SessionExistsError(f"session {session_id!r} belongs to another user")
+            await self._adopt(session_id, user_id, put)
+        raise _unsettled(session_id)
+
+    async def _create(
+        self, session_id: str, user_id: str, put: dict[str, bytes]
+    ) -> SessionMetrics | None:
+        """The session if this call created it; None when there is one (or to try again)."""
+        bucket, group = place_of(session_id)
+        head = {"~i": NEW_INCARNATION, "l": NOW, **put}
+        if user_id:
+            head["u"] = user_id.encode()
+        before = await announce_session(self._runtime, session_id, user_id)
+        ops = (Put("", head, if_absent="abort"), RequireBefore(before), Clock(), *self._update[1:])
+        try:
+            results = await self._runtime.apply(Batch(bucket, group, ops))
+        except GroupExpired:
+            await self._make_room(session_id)
+            return None
+        except GuardFailed:
+            return None
+        self._runtime.counters.add("sessions", 1)
+        self._activity.created(session_id)
+        if results is None:
+            return None
+        now = b"%d" % results[2]
+        found = {**put, "~i": now, "l": now, "u": user_id.encode()}
+        return read_session(self._runtime, session_id, found)
+
+    async def _make_room(self, session_id: str) -> None:
+        """Remove what an expired session left, but for its links to threads that live on."""
+        removed = await retire_session(self._runtime, session_id, make_room=True)
+        if removed is not None:
+            self._runtime.counters.subtract(removed)
+
+    async def _adopt(self, session_id: str, user_id: str, put: dict[str, bytes]) -> None:
+        """Give an unowned session to a user; without effect when it is not unowned any more."""
+        before = await announce_session(self._runtime, session_id, user_id)
+        fields = {**put, "u": user_id.encode(), "l": NOW}
+        guards = (RequireEquals("", "u", None), RequireBefore(before))
+        ops = (*guards, Put("", fields), *self._update[1:])
+        try:
+            await self._runtime.apply(Batch(*place_of(session_id), ops))
+        except GuardFailed:
+            return
+
+    # --- reading and changing -------------------------------------------------------------------
+
+    async def get(self, session_id: str) -> SessionMetrics | None:
+        """The session as it is stored; None when there is none."""
+        (head,) = await self.read(session_id, Get(""))
+        return read_session(self._runtime, session_id, head) if head else None
+
+    async def update(
+        self,
+        session_id: str,
+        updates: dict[str, Any] | None = None,
+        *,
+        increment_requests: bool = False,
+        add_processing_time: float = 0.0,
+        mark_error: bool = False,
+    ) -> bool:
+        """Add to the counters and change status or metadata in one batch; False if unknown.
+
+        `updates` takes `status` and `metadata` (merged by key, None removes one);
+        `add_processing_time` is in seconds. `InvalidInputError` for anything else.
+        """
+        ops = list(_changes(updates))
+        deltas = _deltas(increment_requests, add_processing_time, mark_error)
+        if deltas:
+            ops.append(Incr("", deltas))
+        return await self._write(session_id, tuple(ops))
+
+    async def end(self, session_id: str, status: str = "completed") -> bool:
+        """Set the status, `completed` unless told otherwise; False if the session is unknown."""
+        return await self._write(session_id, _status_ops(check_status(status)))
+
+    async def _write(self, session_id: str, ops: tuple[Op, ...]) -> bool:
+        bucket, group = place_of(session_id)
+        try:
+            results = await self._runtime.apply(Batch(bucket, group, ops + self._update))
+        except GroupMissing:
+            return False
+        self._activity.seen(session_id)
+        if results is not None and ops and type(ops[0]) is Get:
+            self._count_ended(results[0][0], ops[1])
+        return True
+
+    def _count_ended(self, before: bytes | None, change: Op) -> None:
+        if type(change) is Put and before is None:
+            self._runtime.counters.add("ended", 1)
+        elif type(change) is Delete and before is not None:
+            self._runtime.counters.add("ended", -1)
+
+    async def _refresh(self, session_id: str, renew: bool) -> None:
+        """Move the session up in its indexes; `renew` the safety net of all its keys as well."""
+        (owner,), conversations = await self.read(session_id, Get("", ("u",)), Get("a"))
+        user_id = "" if owner is None else owner.decode()
+        await announce_session(self._runtime, session_id, user_id)
+        ttl = self._runtime.session_ttl
+        if renew and ttl is not None:
+            keys = session_keys(conversations)
+            for start in range(0, len(keys), _RENEWED_AT_ONCE):
+                expire = Expire(ttl, keys[start : start + _RENEWED_AT_ONCE])
+                with suppress(GroupMissing):
+                    await self._runtime.apply(Batch(*place_of(session_id), (expire,)))
+
+
+def _status_ops(status: str) -> tuple[Op, ...]:
+    change = Delete("", ("st",)) if status == "active" else Put("", {"st": status.encode()})
+    return (Get("", ("st",)), change)
+
+
+def _changes(updates: dict[str, Any] | None) -> tuple[Op, ...]:
+    if not updates:
+        return ()
+    unknown = updates.keys() - {"status", "metadata"}
+    if unknown:
+        raise InvalidInputError(f"updates takes status and metadata, not {sorted(unknown)}")
+    ops: tuple[Op, ...] = ()
+    if "status" in updates:
+        ops = _status_ops(check_status(updates["status"]))
+    put, remove = metadata_fields(updates.get("metadata"))
+    if put:
+        ops = (*ops, Put("", {**put}))
+    return (*ops, Delete("", remove)) if remove else ops
+
+
+def _deltas(requests: bool, seconds: float, error: bool) -> dict[str, int]:
+    deltas = {"q": int(bool(requests)), "e": int(bool(error)), "t": _micros(seconds)}
+    return {name: delta for name, delta in deltas.items() if delta}
+
+
+def _micros(seconds: float) -> int:
+    number = type(seconds) in (int, float) and isfinite(seconds)
+    if not number or not 0 <= seconds <= _MAX_SECONDS:
+        raise InvalidInputError(f"add_processing_time is 0..{_MAX_SECONDS} s, got {seconds!r}")
+    return round(seconds * 1_000_000)
+
+
+def _unsettled(session_id: str) -> ConflictError:
+    return ConflictError(f"session {session_id!r} is created and removed all the time")
