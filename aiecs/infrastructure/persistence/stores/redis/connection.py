@@ -1,0 +1,213 @@
+"""Bytes to and from one Redis server, and what is said first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from typing import Any, NamedTuple, Protocol, cast
+
+import hiredis
+
+from aiecs.core.errors import (
+    StoreError,
+    StoreMisconfiguredError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
+from aiecs.infrastructure.persistence.stores.redis.address import Address
+from aiecs.infrastructure.persistence.stores.redis.replies import error_of
+from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
+
+
+class Owner(Protocol):
+    """Who takes the replies of a connection."""
+
+    def received(self, reply: Any) -> None: ...
+    def heard(self) -> None: ...
+    def lost(self) -> None: ...
+
+
+class Greeting(NamedTuple):
+    """The server's clock (microseconds) and the scripts it has now."""
+
+    microseconds: int
+    loaded: list[str]
+
+
+class Connection(asyncio.Protocol):
+    """A RESP2 connection; replies go to the owner one by one, in order."""
+
+    def __init__(self, address: Address, owner: Owner, name: str) -> None:
+        self._address = address
+        self._owner = owner
+        self._name = name
+        self._reader = hiredis.Reader(replyError=ServerError)
+        self._transport: asyncio.Transport | None = None
+        self._greeting: asyncio.Future[list[Any]] | None = None
+        self._greeted: list[Any] = []
+        self._expected = 0
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def open(cls, address: Address, owner: Owner, name: str, timeout: float) -> Connection:
+        """Connect, or raise the typed reason why not within `timeout` seconds."""
+        connection = cls(address, owner, name)
+        try:
+            async with asyncio.timeout(timeout):
+                await connection._dial()
+        except TimeoutError:
+            raise StoreTimeoutError(f"Redis at {address.name} did not accept in time") from None
+        except ssl.SSLCertVerificationError as error:
+            raise StoreMisconfiguredError(
+                f"the certificate of {address.name} is not trusted: {error.verify_message}"
+            ) from None
+        except (ssl.SSLError, ConnectionResetError) as error:
+            raise StoreMisconfiguredError(
+                f"{address.name} does not speak TLS as asked: {type(error).__name__}"
+            ) from None
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"cannot reach Redis at {address.name}: {error.strerror or error}"
+            ) from None
+        return connection
+
+    async def _dial(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._address.path:
+            await loop.create_unix_connection(lambda: self, self._address.path)
+            return
+        context = self._address.ssl_context()
+        await loop.create_connection(
+            lambda: self, self._address.host, self._address.port, ssl=context
+        )
+
+    async def greet(self, scripts: Scripts, timeout: float) -> Greeting:
+        """Log in, choose the database, load the scripts; raise the typed refusal."""
+        known = scripts.all()
+        commands = [*self._login(), ("INFO", "cluster"), ("TIME",)]
+        commands.extend(("SCRIPT", "LOAD", script.text) for script in known)
+        self._expected = len(commands)
+        self._greeting = asyncio.get_running_loop().create_future()
+        self.write(b"".join(hiredis.pack_command(command) for command in commands))
+        try:
+            async with asyncio.timeout(timeout):
+                replies = await self._greeting
+        except TimeoutError:
+            raise StoreTimeoutError(
+                f"{self._address.name} accepted the connection but does not answer like Redis"
+            ) from None
+        finally:
+            self._greeting = None
+        return self._judge(commands, replies)
+
+    def _login(self) -> list[tuple[Any, ...]]:
+        commands: list[tuple[Any, ...]] = []
+        address = self._address
+        if address.password is not None:
+            user = (address.username,) if address.username else ()
+            commands.append(("AUTH", *user, address.password))
+        if address.db:
+            commands.append(("SELECT", address.db))
+        commands.append(("CLIENT", "SETNAME", self._name))
+        return commands
+
+    def _judge(self, commands: list[tuple[Any, ...]], replies: list[Any]) -> Greeting:
+        microseconds = 0
+        for command, reply in zip(commands, replies, strict=True):
+            if command[0] == "INFO":
+                self._refuse_cluster(reply)
+            elif isinstance(reply, Exception):
+                raise self._login_error(str(command[0]), str(reply))
+            elif command[0] == "TIME":
+                microseconds = int(reply[0]) * 1_000_000 + int(reply[1])
+        loaded = [reply.decode() for c, reply in zip(commands, replies, strict=True) if c[0] == "SCRIPT"]
+        return Greeting(microseconds, loaded)
+
+    def _refuse_cluster(self, reply: Any) -> None:
+        if isinstance(reply, bytes) and b"cluster_enabled:1" in reply:
+            raise StoreMisconfiguredError(
+                f"{self._address.name} is a Redis Cluster; use a redis+cluster:// address"
+            )
+
+    def _login_error(self, command: str, message: str) -> Exception:
+        if command == "SELECT" and "NOAUTH" not in message and "NOPERM" not in message:
+            return StoreMisconfiguredError(
+                f"{self._address.name} has no database {self._address.db}: {message[:100]}"
+            )
+        if command == "AUTH" and "WRONGPASS" not in message and "NOPERM" not in message:
+            return error_of("WRONGPASS " + message)
+        error = error_of(message)
+        return error if isinstance(error, StoreError) else StoreUnavailableError(message[:200])
+
+    # --- asyncio.Protocol -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=4 * 1024 * 1024)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        gets = self._reader.gets
+        received = self._owner.received
+        try:
+            self._reader.feed(data)
+            self._owner.heard()
+            while True:
+                reply = gets()
+                if reply is False:
+                    return
+                if self._greeting is not None:
+                    self._take_greeting(reply)
+                else:
+                    received(reply)
+        except hiredis.ProtocolError:
+            self._fail_greeting(
+                StoreMisconfiguredError(f"{self._address.name} does not speak the Redis protocol")
+            )
+            self.abort()
+
+    def _take_greeting(self, reply: Any) -> None:
+        self._greeted.append(reply)
+        if len(self._greeted) == self._expected and self._greeting is not None:
+            if not self._greeting.done():
+                self._greeting.set_result(self._greeted)
+            self._greeting = None
+
+    def _fail_greeting(self, error: StoreError) -> None:
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail_greeting(
+            StoreMisconfiguredError(
+                f"{self._address.name} closed the connection during the greeting: "
+                "not a Redis, or it wants TLS"
+            )
+        )
+        if not self._lost.done():
+            self._lost.set_result(None)
+        self._owner.lost()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def abort(self) -> None:
+        """Drop the connection without a word."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Close after what was written is sent."""
+        if self._transport is not None:
+            with contextlib.suppress(RuntimeError):
+                self._transport.close()
+
+
+class ServerError(Exception):
+    """An error reply; kept as a value until its caller reads it."""

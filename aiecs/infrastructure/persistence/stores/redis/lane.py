@@ -1,0 +1,403 @@
+"""One ordered connection: commands of all tasks of a loop, flushed once per tick.
+
+A caller owns a future and nothing else: cancelling it disturbs nobody, its reply is dropped.
+Writes carry receipts, so that after a lost connection the unanswered ones are sent again, in
+order and before anything new, and the server applies each at most once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from hiredis import pack_command
+
+from aiecs.core.errors import (
+    StoreError,
+    StoreOverloadedError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
+from aiecs.infrastructure.persistence.stores.redis.address import Address
+from aiecs.infrastructure.persistence.stores.redis.connection import Connection
+from aiecs.infrastructure.persistence.stores.redis.scripts import Script, Scripts
+
+MAX_ENTRIES = 4_096
+MAX_BYTES = 16 * 1024 * 1024
+_WATCH = 0.05
+_PRUNE_EVERY = 64
+
+
+class Entry:
+    """What one caller waits for: some commands and their replies, in order."""
+
+    __slots__ = ("commands", "deadline", "future", "receipt", "replies", "script", "sent", "size")
+
+    def __init__(
+        self,
+        commands: list[Any],
+        future: asyncio.Future[Any],
+        *,
+        size: int,
+        deadline: float,
+        script: Script | None = None,
+    ) -> None:
+        self.commands = commands
+        self.future = future
+        self.size = size
+        self.deadline = deadline
+        self.script = script
+        self.receipt: tuple[str, int] | None = None
+        self.replies: list[Any] | None = None
+        self.sent = False
+
+    def fail(self, error: Exception) -> None:
+        """Tell the caller, if anybody still waits."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Lane:
+    """A connection that reconnects, with everything that waits for it."""
+
+    def __init__(self, address: Address, scripts: Scripts, *, timeout: float, name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._address = address
+        self._scripts = scripts
+        self._timeout = timeout
+        self._name = name
+        self._writer = secrets.token_urlsafe(5)
+        self._number = 0
+        self._count = 0
+        self._clock_offset = 0
+        self._connection: Connection | None = None
+        self._loaded: set[str] = set()
+        self._inflight: deque[Entry] = deque()
+        self._waiting: deque[Entry] = deque()
+        self._slots: deque[asyncio.Future[None]] = deque()
+        self._buffer: list[bytes] = []
+        self._flushing = False
+        self._entries = 0
+        self._bytes = 0
+        self._down: StoreError | None = None
+        self._last_reply = 0.0
+        self._connecting: asyncio.Task[None] | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._guardian: AsyncGenerator[None, None] | None = None
+        self._closed = False
+        self.reconnects = 0
+        self.unknown_outcomes = 0
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def submit(self, entry: Entry) -> None:
+        """Send, or keep until the connection is there. The caller has a slot."""
+        self._entries += 1
+        self._bytes += entry.size
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(_WATCH, self._watch)
+        if self._connection is None:
+            self._waiting.append(entry)
+            self._ensure_connecting()
+        else:
+            self._send(entry)
+
+    @property
+    def full(self) -> bool:
+        """Whether a caller must wait for a slot."""
+        return bool(self._slots) or self._entries >= MAX_ENTRIES or self._bytes >= MAX_BYTES
+
+    def check(self) -> None:
+        """Fail at once while the server is known to be down."""
+        if self._down is not None:
+            raise type(self._down)(str(self._down))
+
+    async def slot(self, deadline: float) -> None:
+        """Wait, first come first served, until there is room to submit."""
+        slot: asyncio.Future[None] = self._loop.create_future()
+        self._slots.append(slot)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await slot
+        except TimeoutError:
+            raise StoreOverloadedError(
+                f"{self._entries} calls are waiting for Redis; this one found no room in time"
+            ) from None
+        finally:
+            if not slot.done():
+                slot.cancel()
+            with contextlib.suppress(ValueError):
+                self._slots.remove(slot)
+
+    def write_commands(self, script: Script, keys: list[Any], arguments: list[Any]) -> list[Any]:
+        """An EVALSHA whose receipt is filled in when it is sent."""
+        return ["EVALSHA", script.sha, len(keys), *keys, "", "", "0", *arguments]
+
+    def _send(self, entry: Entry) -> None:
+        if entry.script is not None:
+            self._stamp(entry)
+            self._buffer.append(pack_command(tuple(entry.commands)))
+        else:
+            self._buffer.extend(pack_command(command) for command in entry.commands)
+        entry.sent = True
+        self._inflight.append(entry)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _stamp(self, entry: Entry) -> None:
+        commands, script = entry.commands, entry.script
+        assert script is not None  # noqa: S101 - for the type checker
+        if script.sha in self._loaded:
+            commands[0], commands[1] = "EVALSHA", script.sha
+        else:
+            self._loaded.add(script.sha)
+            commands[0], commands[1] = "EVAL", script.text
+        if entry.receipt is None:
+            entry.receipt = (self._writer, self._next_number())
+            at = 3 + commands[2]
+            commands[at] = "w:" + entry.receipt[0]
+            commands[at + 1] = entry.receipt[1]
+            self._count += 1
+            commands[at + 2] = "1" if self._count % _PRUNE_EVERY == 0 else "0"
+
+    def _next_number(self) -> int:
+        # The server's microseconds: it tells a receipt's age, and rises over reconnects too.
+        number = time.monotonic_ns() // 1000 + self._clock_offset
+        self._number = number if number > self._number else self._number + 1
+        return self._number
+
+    def _flush(self) -> None:
+        self._flushing = False
+        buffer, self._buffer = self._buffer, []
+        if self._connection is not None and buffer:
+            self._connection.write(b"".join(buffer))
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def received(self, reply: Any) -> None:
+        """Take one reply; the connection calls this in order."""
+        entry = self._inflight[0]
+        if entry.script is None and len(entry.commands) > 1:
+            if entry.replies is None:
+                entry.replies = []
+            entry.replies.append(reply)
+            if len(entry.replies) < len(entry.commands):
+                return
+            reply = entry.replies
+        self._inflight.popleft()
+        if entry.script is not None and self._must_repeat(entry, reply):
+            return
+        self._release(entry)
+        if not entry.future.done():
+            entry.future.set_result(reply)
+
+    def heard(self) -> None:
+        """The server is alive: bytes came."""
+        self._last_reply = self._loop.time()
+        if self._down is not None and self._connection is not None:
+            self._down = None
+
+    def _must_repeat(self, entry: Entry, reply: Any) -> bool:
+        if not isinstance(reply, Exception) or not str(reply).startswith("NOSCRIPT"):
+            return False
+        if entry.future.done():
+            return False
+        # A refusal before anything ran: the next try is another batch, with a number of its own.
+        entry.receipt = None
+        assert entry.script is not None  # noqa: S101 - for the type checker
+        self._loaded.discard(entry.script.sha)
+        self._send(entry)
+        return True
+
+    def _release(self, entry: Entry) -> None:
+        self._entries -= 1
+        self._bytes -= entry.size
+        while self._slots and self._entries < MAX_ENTRIES and self._bytes < MAX_BYTES:
+            slot = self._slots.popleft()
+            if not slot.done():
+                slot.set_result(None)
+                return
+
+    # --- connecting -----------------------------------------------------------------------------
+
+    async def ready(self, deadline: float) -> None:
+        """Return when connected; raise what prevents it."""
+        if self._connection is not None:
+            return
+        self._ensure_connecting()
+        task = self._connecting
+        while self._connection is None and self._down is None and task is not None:
+            await asyncio.wait({task}, timeout=0.02)
+            if task.done() or self._loop.time() >= deadline:
+                break
+        if self._connection is None:
+            self.check()
+            raise StoreTimeoutError(f"Redis at {self._address.name} did not answer in time")
+
+    def _ensure_connecting(self) -> None:
+        if self._closed:
+            raise StoreUnavailableError("the store is closed")
+        if self._connecting is None or self._connecting.done():
+            self._connecting = self._loop.create_task(self._connect_for_ever())
+
+    async def _connect_for_ever(self) -> None:
+        delay = 0.02
+        while not self._closed:
+            try:
+                await self._connect_once()
+            except StoreError as error:
+                self._went_down(error)
+            else:
+                return
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            delay = min(1.0, delay * 2)
+
+    async def _connect_once(self) -> None:
+        connection = await Connection.open(self._address, self, self._name, self._timeout)
+        try:
+            greeting = await connection.greet(self._scripts, self._timeout)
+        except BaseException:
+            connection.abort()
+            raise
+        self._clock_offset = greeting.microseconds - time.monotonic_ns() // 1000
+        self._loaded = set(greeting.loaded)
+        self._connection = connection
+        self._down = None
+        self._last_reply = self._loop.time()
+        if self._guardian is None:
+            self._guardian = self._close_with_loop()
+            await anext(self._guardian)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for entry in waiting:
+            if entry.future.done():
+                self._release(entry)
+            else:
+                self._send(entry)
+
+    def _went_down(self, error: StoreError) -> None:
+        self._down = error
+        kept: deque[Entry] = deque()
+        for entry in self._waiting:
+            if entry.sent and entry.script is not None and not entry.future.done():
+                kept.append(entry)  # its outcome can still be learnt before its deadline
+            else:
+                entry.fail(type(error)(str(error)))
+                self._release(entry)
+        self._waiting = kept
+
+    def lost(self) -> None:
+        """The connection is gone: what was not answered goes first when there is a new one."""
+        if self._connection is None:
+            return
+        self._connection = None
+        self._buffer.clear()
+        self.reconnects += 1
+        unanswered, self._inflight = self._inflight, deque()
+        for entry in unanswered:
+            entry.replies = None
+            if entry.future.done():
+                self._release(entry)
+            else:
+                self._waiting.append(entry)
+        if not self._closed:
+            self._ensure_connecting()
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self._watchdog = None
+        now = self._loop.time()
+        for entry in self._inflight:
+            if entry.deadline <= now and not entry.future.done():
+                self._expire(entry)
+        self._expire_waiting(now)
+        self._judge_silence(now)
+        if self._inflight or self._waiting:
+            self._watchdog = self._loop.call_later(_WATCH, self._watch)
+
+    def _expire(self, entry: Entry) -> None:
+        unknown = entry.sent and entry.script is not None
+        self.unknown_outcomes += unknown
+        entry.fail(
+            StoreTimeoutError(
+                f"Redis at {self._address.name} did not answer in time",
+                outcome="unknown" if unknown else "not_applied",
+            )
+        )
+
+    def _expire_waiting(self, now: float) -> None:
+        if not any(entry.deadline <= now or entry.future.done() for entry in self._waiting):
+            return
+        kept: deque[Entry] = deque()
+        for entry in self._waiting:
+            if entry.deadline <= now and not entry.future.done():
+                self._expire(entry)
+            if entry.future.done():
+                self._release(entry)
+            else:
+                kept.append(entry)
+        self._waiting = kept
+
+    def _judge_silence(self, now: float) -> None:
+        """A server that answers nothing for a whole timeout is down until it does."""
+        if not self._inflight or self._connection is None:
+            return
+        oldest = self._inflight[0].deadline - self._timeout
+        silent = now - max(self._last_reply, oldest)
+        if silent > self._timeout:
+            self._down = StoreUnavailableError(f"Redis at {self._address.name} does not answer")
+        if silent > 3 * self._timeout:
+            self._connection.abort()
+
+    # --- closing --------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Let what is in flight finish within its deadline, then disconnect."""
+        self._closed = True
+        pending = [e.future for e in (*self._inflight, *self._waiting) if not e.future.done()]
+        if pending and self._connection is not None:
+            await asyncio.wait(pending, timeout=self._timeout)
+        self.close_now()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._guardian is not None:
+            guardian, self._guardian = self._guardian, None
+            await guardian.aclose()
+
+    def close_now(self) -> None:
+        """Disconnect at once; who still waits gets an error."""
+        self._closed = True
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        for entry in (*self._inflight, *self._waiting):
+            unknown = entry.sent and entry.script is not None
+            entry.fail(
+                StoreUnavailableError(
+                    "the store was closed", outcome="unknown" if unknown else "not_applied"
+                )
+            )
+        self._inflight.clear()
+        self._waiting.clear()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    async def _close_with_loop(self) -> AsyncGenerator[None, None]:
+        """Closed by the loop's own shutdown of async generators, when nobody closed the store."""
+        try:
+            yield
+        finally:
+            self.close_now()
+

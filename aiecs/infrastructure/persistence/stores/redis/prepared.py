@@ -1,0 +1,93 @@
+"""A plan compiled once: its constants inside the script, its open values the only arguments."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from aiecs.core.interface import store as port
+from aiecs.core.interface.batch_rules import check
+from aiecs.infrastructure.persistence.stores.redis.encode import encode
+from aiecs.infrastructure.persistence.stores.redis.layout import KIND_LETTER, Layout
+from aiecs.infrastructure.persistence.stores.redis.replies import decoder_of
+from aiecs.infrastructure.persistence.stores.redis.script import source
+from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
+
+_RECEIPT_ARGUMENTS = 3
+
+
+class Prepared:
+    """How to make keys and arguments of one call of a plan."""
+
+    __slots__ = ("_grouped", "_heads", "_nonce", "_suffixes", "decoders", "script")
+
+    def __init__(self, plan: port.Plan, layout: Layout, scripts: Scripts) -> None:
+        grouped = any(
+            type(op) is port.Expire or not getattr(op, "key", "_").startswith("_")
+            for op in plan.ops
+        )
+        _check_plan(plan, grouped=grouped)
+        encoded = encode(plan.ops, group=grouped)
+        text = source(encoded.shape)
+        self._nonce = encoded.shape.creates
+        self._heads = layout.heads
+        self._grouped = grouped
+        self._suffixes = tuple(
+            (key[0] == "_", KIND_LETTER[kind], key) for kind, key in encoded.keys
+        )
+        self.script = scripts.add(plan, _fold(text, encoded.arguments))
+        self.decoders = tuple(map(decoder_of, plan.ops))
+
+    def fill(self, call: port.Call) -> tuple[list[Any], list[Any], int]:
+        """Keys, arguments after the receipt, and their size in bytes."""
+        head = self._heads[call.bucket]
+        group = call.group
+        keys = [head, f"{head}h{group}"] if self._grouped else [head]
+        for own, letter, key in self._suffixes:
+            keys.append(f"{head}{letter}{key}" if own else f"{head}{letter}{group}/{key}")
+        arguments = list(call.args)
+        if self._nonce:
+            arguments.append(secrets.token_hex(2))
+        size = 256
+        for value in arguments:
+            if type(value) is bytes:
+                size += len(value)
+        return keys, arguments, size
+
+
+def _fold(text: str, arguments: list[Any]) -> str:
+    """The script with `A` built from literals and ARGV: writer, n, prune, open values, nonce."""
+    opened = sorted({a.position for a in arguments if type(a) is port.Arg})
+    nonce = f"ARGV[{_RECEIPT_ARGUMENTS + len(opened) + 1}]"
+    cells = ["ARGV[1]", "ARGV[2]", "ARGV[3]", f"{nonce} or ''", "'0'"]
+    for value in arguments:
+        if type(value) is port.Arg:
+            cells.append(f"ARGV[{_RECEIPT_ARGUMENTS + 1 + value.position}]")
+        else:
+            cells.append(_literal(value))
+    return text.replace(
+        "local A,K,call,num,fmt=ARGV,KEYS,redis.call,tonumber,string.format",
+        f"local A={{{','.join(cells)}}}\nlocal K,call,num,fmt=KEYS,redis.call,tonumber,string.format",
+        1,
+    )
+
+
+def _literal(value: str | bytes) -> str:
+    data = value if type(value) is bytes else str(value).encode()
+    return '"' + "".join(f"\\{byte:03d}" if _odd(byte) else chr(byte) for byte in data) + '"'
+
+
+def _odd(byte: int) -> bool:
+    return byte < 32 or byte > 126 or byte in (34, 92)  # noqa: PLR2004 - printable ASCII, " and \
+
+
+def _check_plan(plan: port.Plan, *, grouped: bool) -> None:
+    """Hold a plan against the rules once, with an example in the place of each open value."""
+    bound = tuple(_example(op) for op in plan.ops)
+    check(port.Batch(0, "s:x" if grouped else "", bound))
+
+
+def _example(op: port.Op) -> port.Op:
+    number = type(op) in (port.Expire, port.Incr, port.RequireBefore)
+    (bound,) = port.Plan("", op).bind([1 if number else b""] * 64)
+    return bound

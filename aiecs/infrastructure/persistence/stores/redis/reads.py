@@ -1,0 +1,290 @@
+"""Read-only batches: plain commands in one flush, no script, nothing bulky through Lua."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from aiecs.core.interface import store as port
+from aiecs.infrastructure.persistence.stores.redis.layout import Layout
+from aiecs.infrastructure.persistence.stores.redis.replies import text_map
+
+Command = tuple[Any, ...]
+Exchange = Generator[list[Command], list[Any], list[Any]]
+
+_PAGE = 64
+
+
+def read(layout: Layout, batch: port.Batch) -> Exchange:
+    """Yield lists of commands (one flush each), take their replies, return the results."""
+    reader = _Reader(layout, batch)
+    while True:
+        replies = yield reader.commands()
+        results = reader.results(replies)
+        if results is not None:
+            return results
+
+
+class _Reader:
+    def __init__(self, layout: Layout, batch: port.Batch) -> None:
+        self.layout = layout
+        self.batch = batch
+        self.bases: dict[str, int] = {
+            op.key: op.base for op in batch.ops if type(op) is port.Read and op.base is not None
+        }
+        self.pages: dict[int, int] = {}
+        self.found: dict[int, list[tuple[str, int]]] = {}
+        self.guessed: dict[str, int] = {}
+
+    # --- what to ask ----------------------------------------------------------------------------
+
+    def commands(self) -> list[Command]:
+        commands: list[Command] = [("TIME",)]
+        if self.batch.group:
+            commands.append(("HMGET", self._key("map", ""), "~i", "~x", *self._marks("g")))
+        bucket_marks = self._marks("b")
+        if bucket_marks:
+            commands.append(("HMGET", self.layout.heads[self.batch.bucket], *bucket_marks))
+        self.guessed = dict(self.bases)
+        for number, op in enumerate(self.batch.ops):
+            commands.extend(self._ask(number, op))
+        return commands
+
+    def _key(self, kind: port.Kind, key: str) -> str:
+        return self.layout.key(self.batch.bucket, self.batch.group, kind, key)
+
+    def _marks(self, place: str) -> list[str]:
+        keys = dict.fromkeys(
+            op.key
+            for op in self.batch.ops
+            if type(op) is port.Read and (op.key[0] == "_") == (place == "b")
+        )
+        return [mark for key in keys for mark in (f"~b{key}", f"~e{key}")]
+
+    def _ask(self, number: int, op: port.Op) -> list[Command]:
+        match op:
+            case port.Get(key, None):
+                return [("HGETALL", self._key("map", key))]
+            case port.Get(key, fields):
+                return [("HMGET", self._key("map", key), *(fields or ()))]
+            case port.RequireExists(key, _):
+                return [("EXISTS", self._key("map", key))]
+            case port.RequireEquals(key, field, _) | port.RequireAtMost(key, field, _):
+                return [("HGET", self._key("map", key), field)]
+            case port.RequireFields(key, fields):
+                return [("HMGET", self._key("map", key), *fields)]
+            case port.Read():
+                return self._ask_log(op)
+            case port.IndexRange():
+                return [self._ask_range(number, op)]
+            case port.IndexCount(key, low, high):
+                bounds = ("-inf" if low is None else low, "+inf" if high is None else high)
+                return [("ZCOUNT", self._key("index", key), *bounds)]
+            case _:
+                return []
+
+    def _ask_log(self, op: port.Read) -> list[Command]:
+        key = self._key("log", op.key)
+        low, high = self._bounds(op)
+        if low is None:
+            return [("LLEN", key)]
+        return [("LLEN", key), ("LRANGE", key, low, high)]
+
+    def _bounds(self, op: port.Read) -> tuple[int | None, int]:
+        """First and last list position to fetch; None while the log's base must be learnt."""
+        if op.start is None and op.stop is None:
+            if not op.limit:
+                return 0, -1
+            return (-op.limit, -1) if op.newest else (0, op.limit - 1)
+        base = self.guessed.get(op.key)
+        if base is None:
+            return None, 0
+        low = 0 if op.start is None else max(0, op.start - base)
+        high = -1 if op.stop is None else op.stop - base - 1
+        if op.stop is not None and high < low:
+            return None, 0
+        if op.limit and not op.newest:
+            high = low + op.limit - 1 if high < 0 else min(high, low + op.limit - 1)
+        elif op.limit and high >= 0:
+            low = max(low, high - op.limit + 1)
+        return low, high
+
+    def _ask_range(self, number: int, op: port.IndexRange) -> Command:
+        key = self._key("index", op.key)
+        offset = self.pages.setdefault(number, 0)
+        if op.prefix is not None:
+            low, high = _lex_bounds(op)
+            edges = (high, low) if op.reverse else (low, high)
+            reverse = ("REV",) if op.reverse else ()
+            page = ("LIMIT", offset, op.limit, "WITHSCORES")
+            return ("ZRANGE", key, *edges, "BYLEX", *reverse, *page[:3])
+        low_score: Any = "-inf" if op.low is None else op.low
+        high_score: Any = "+inf" if op.high is None else op.high
+        count = op.limit
+        if op.cursor is not None:
+            count += _PAGE
+            if op.reverse:
+                high_score = op.cursor[1] if op.high is None else min(op.high, op.cursor[1])
+            else:
+                low_score = op.cursor[1] if op.low is None else max(op.low, op.cursor[1])
+        edges = (high_score, low_score) if op.reverse else (low_score, high_score)
+        reverse = ("REV",) if op.reverse else ()
+        return (
+            "ZRANGE", key, *edges, "BYSCORE", *reverse, "LIMIT", offset, count, "WITHSCORES",
+        )  # fmt: skip
+
+    # --- what came back -------------------------------------------------------------------------
+
+    def results(self, replies: Sequence[Any]) -> list[Any] | None:
+        """The results, or None when another flush is needed."""
+        stream = iter(replies)
+        seconds, micros = next(stream)
+        self.now = int(seconds) * 1_000_000 + int(micros)
+        self.alive = self.incarnation = None
+        marks: dict[str, bytes | None] = {}
+        if self.batch.group:
+            self._take_head(next(stream), marks)
+        if bucket_marks := self._marks("b"):
+            marks.update(zip(bucket_marks, next(stream), strict=True))
+        self.marks = marks
+        complete = True
+        results: list[Any] = []
+        for number, op in enumerate(self.batch.ops):
+            asked = len(self._ask(number, op))
+            own = [next(stream) for _ in range(asked)]
+            done, value = self._take(number, op, own)
+            complete = complete and done
+            results.append(value)
+        return results if complete else None
+
+    def _take_head(self, reply: list[Any], marks: dict[str, bytes | None]) -> None:
+        incarnation, expires = reply[:2]
+        if incarnation is not None:
+            live = self.batch.raw or expires is None or int(expires) > self.now
+            self.alive = live or None
+            self.incarnation = incarnation.decode()
+        marks.update(zip(self._marks("g"), reply[2:], strict=True))
+
+    def _here(self, key: str) -> bool:
+        return bool(self.alive) or (key != "" and key[0] == "_")
+
+    def _take(self, number: int, op: port.Op, own: list[Any]) -> tuple[bool, Any]:
+        match op:
+            case port.Get(key, None):
+                return True, text_map(own[0]) if self._here(key) else {}
+            case port.Get(key, fields):
+                return True, own[0] if self._here(key) else [None] * len(fields or ())
+            case port.Clock():
+                return True, self.now
+            case port.Read():
+                return self._take_log(number, op, own)
+            case port.IndexRange(key):
+                if not self._here(key):
+                    return True, []
+                return self._take_range(number, op, own[0])
+            case port.IndexCount(key):
+                return True, own[0] if self._here(key) else 0
+            case _:
+                self._take_guard(number, op, own)
+                return True, None
+
+    def _take_guard(self, number: int, op: port.Op, own: list[Any]) -> None:
+        match op:
+            case port.RequireExists(key, wanted):
+                if (self._here(key) and bool(own[0])) != wanted:
+                    raise port.GuardFailed(number)
+            case port.RequireEquals(key, _, value):
+                found = own[0] if self._here(key) else None
+                if found != value:
+                    raise port.GuardFailed(number, found)
+            case port.RequireAtMost(key, _, limit):
+                self._take_at_most(number, own[0] if self._here(key) else None, limit)
+            case port.RequireFields(key, fields):
+                found = own[0] if self._here(key) else [None] * len(fields)
+                missing = [n for n, v in zip(fields, found, strict=True) if v is None]
+                if missing:
+                    raise port.GuardFailed(number, missing)
+            case port.RequireBefore(time):
+                if self.now > time:
+                    raise port.GuardFailed(number, self.now)
+
+    def _take_at_most(self, number: int, found: bytes | None, limit: Any) -> None:
+        if found is None:
+            raise port.GuardFailed(number)
+        value = integer(found)
+        if value is None:
+            raise port.CorruptField(number)
+        if value > (self.now + limit.plus if type(limit) is port.Now else limit):
+            raise port.GuardFailed(number, found)
+
+    def _take_log(self, number: int, op: port.Read, own: list[Any]) -> tuple[bool, Any]:
+        mark = self.marks.get(f"~b{op.key}") if self._here(op.key) else None
+        if mark is None:
+            return True, port.LogSlice("", 0, 0, 0, [])
+        base = integer(mark)
+        if base is None:
+            raise port.CorruptField(number)
+        self.bases[op.key] = base
+        end = base + own[0]
+        low = max(base, base if op.start is None else op.start)
+        high = min(end, end if op.stop is None else op.stop)
+        if op.limit and high - low > op.limit:
+            low, high = (high - op.limit, high) if op.newest else (low, low + op.limit)
+        epoch = self._epoch(op.key)
+        if high <= low:
+            return True, port.LogSlice(epoch, base, end, end, [])
+        first, _ = self._bounds(op)
+        if len(own) == 1 or self.guessed.get(op.key, base) != base or first is None:
+            return False, None
+        start = base + (max(0, own[0] + first) if first < 0 else first)
+        items = own[1][low - start : high - start]
+        return True, port.LogSlice(epoch, base, end, low, items)
+
+    def _epoch(self, key: str) -> str:
+        incarnation = "0" if key[0] == "_" else self.incarnation
+        return f"{incarnation}.{(self.marks.get(f'~e{key}') or b'0').decode()}"
+
+    def _take_range(
+        self, number: int, op: port.IndexRange, reply: list[Any]
+    ) -> tuple[bool, list[tuple[str, int]]]:
+        if op.prefix is not None:
+            return True, [(member.decode(), 0) for member in reply]
+        pairs = [
+            (member.decode(), int(float(score)))
+            for member, score in zip(reply[::2], reply[1::2], strict=True)
+        ]
+        kept = self.found.setdefault(number, [])
+        kept.extend(pair for pair in pairs if op.cursor is None or _beyond(op, pair))
+        asked = op.limit + (_PAGE if op.cursor is not None else 0)
+        if len(kept) >= op.limit or len(pairs) < asked:
+            return True, kept[: op.limit]
+        self.pages[number] += asked
+        return False, []
+
+
+def integer(value: bytes) -> int | None:
+    """The integer that a field holds; None when its bytes are none."""
+    try:
+        return int(value) if value.strip() == value and b"_" not in value else None
+    except ValueError:
+        return None
+
+
+def _beyond(op: port.IndexRange, pair: tuple[str, int]) -> bool:
+    if op.cursor is None:
+        return True
+    mark, here = (op.cursor[1], op.cursor[0]), (pair[1], pair[0])
+    return here < mark if op.reverse else here > mark
+
+
+def _lex_bounds(op: port.IndexRange) -> tuple[Any, Any]:
+    prefix = (op.prefix or "").encode()
+    low: bytes = b"[" + prefix if prefix else b"-"
+    high: bytes = b"(" + prefix + b"\xff" if prefix else b"+"
+    if op.cursor is not None:
+        after = op.cursor[0].encode()
+        if op.reverse:
+            high = b"(" + after
+        else:
+            low = b"(" + after
+    return low, high
