@@ -5,13 +5,14 @@ The only place that lists the keys of a group. A removal reads the group first (
 was written in between makes the attempt fail, and the caller looks again. So a concurrent write
 either goes with the group or survives whole in a new incarnation.
 
-`retire_session` and `retire_thread` remove what nobody uses any more. Entries in the advisory
-indexes are left to whoever walks these: only there their scores are known.
+`retire_session` and `retire_thread` remove what nobody uses any more, `make_room` what stands in
+the way of a new session. Totals are settled here; entries in the advisory indexes are left to
+whoever walks these, for only there their scores are known.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs.core.interface import store as port
 from aiecs.core.keys import session_place, thread_place
@@ -28,15 +29,24 @@ _CHUNK = 900
 _CONTENT: tuple[tuple[Kind, str], ...] = (
     ("map", "t"),
     ("log", "m"),
+    ("map", "a"),
     ("map", "k0"),
     ("map", "k1"),
 )
+_KEPT_FIELDS = frozenset({"~i", "~x", "u", "hn", "cn", "c", "l"})
 _THREAD_KEYS: tuple[tuple[Kind, str], ...] = (
     ("map", "d"),
     ("index", "o"),
     ("map", "w"),
     ("index", "p"),
 )
+
+
+class Retired(NamedTuple):
+    """`gone`: nothing is left, the index entries can go. `removed`: what this call removed."""
+
+    gone: bool
+    removed: DeletionReport = DeletionReport()
 
 
 class SessionGroup(NamedTuple):
@@ -88,8 +98,7 @@ def conversation_log(conversation: str) -> str:
 
 def session_keys(conversations: Iterable[str] = ()) -> tuple[tuple[Kind, str], ...]:
     """Kind and key of everything in a session's group but its head."""
-    logs: Iterator[tuple[Kind, str]] = (("log", conversation_log(name)) for name in conversations)
-    return (*_CONTENT, ("map", "a"), ("map", "h"), *logs)
+    return (*_CONTENT, ("map", "h"), *_logs(conversations))
 
 
 def thread_keys() -> tuple[tuple[Kind, str], ...]:
@@ -115,18 +124,65 @@ async def read_session(runtime: Runtime, session_id: str) -> SessionGroup | None
 
 
 async def remove_session(
-    runtime: Runtime,
-    group: SessionGroup,
-    *guards: port.Guard,
-    keep: Literal["", "links", "head"] = "",
+    runtime: Runtime, group: SessionGroup, *guards: port.Guard
 ) -> DeletionReport | None:
     """Remove a session as it was read; None when that failed because it has changed since.
 
     Guards: incarnation, number of agent conversations and of links, then the caller's. One batch,
-    but for sessions with more than 900 conversations: of those, conversations go first, in
-    chunks. `keep="links"` leaves the map of linked threads for the next incarnation, `keep="head"`
-    also the head (owner), marked `gone`: only content goes. Totals follow at once.
+    but for sessions with more than 900 conversations: those go first, in chunks. The engine's
+    totals follow.
     """
+    return await _remove(runtime, group, guards, (port.Delete("h"), port.Delete("")))
+
+
+async def retire_session(
+    runtime: Runtime, session_id: str, *, idle_before: int | None = None
+) -> Retired:
+    """Remove a session that has expired or has had no write since `idle_before` (microseconds).
+
+    Linked threads that are due by the same measure go first. While another one lives, the session
+    stays: one that has expired loses its content and keeps its head (owner) and links, any other
+    is left alone.
+    """
+    group = await read_session(runtime, session_id)
+    if group is None:
+        return Retired(gone=True)
+    if not group.due(idle_before):
+        return Retired(gone=False)
+    removed, lives = await _retire_linked(runtime, group, idle_before)
+    if not lives:
+        gone = await remove_session(runtime, group, *_untouched(group.head))
+        return Retired(gone=False, removed) if gone is None else Retired(gone=True, removed + gone)
+    if group.due(None) and "gone" not in group.head:
+        ends = (port.Put("", {"gone": b"1"}),)
+        await _remove(runtime, group, _untouched(group.head), ends)
+    return Retired(gone=False, removed)
+
+
+async def make_room(runtime: Runtime, session_id: str) -> None:
+    """Do away with what an expired session left, so that its id can be used again.
+
+    It is removed as `retire_session` does. If a linked thread lives on, the session comes back to
+    life instead, in the same batch: empty, created now, with its owner and its links.
+    """
+    group = await read_session(runtime, session_id)
+    if group is None or not group.due(None):
+        return
+    _, lives = await _retire_linked(runtime, group, None)
+    if not lives:
+        await remove_session(runtime, group, *_untouched(group.head))
+        return
+    old = tuple(name for name in group.head if name not in _KEPT_FIELDS)
+    forget = (port.Delete("", old),) if old else ()
+    ends = (*forget, port.Put("", {"c": port.NOW, "l": port.NOW}), port.Expire(runtime.session_ttl))
+    if await _remove(runtime, group, _untouched(group.head), ends) is not None:
+        runtime.counters.add("sessions", 1)
+
+
+async def _remove(
+    runtime: Runtime, group: SessionGroup, guards: Sequence[port.Guard], ends: tuple[port.Op, ...]
+) -> DeletionReport | None:
+    """Remove a session's content; `ends` is what becomes of head and links."""
     place = session_place(group.session_id)
     checks = (*_unchanged(group.head, "~i", "cn", "hn"), *guards)
     rest = group.conversations
@@ -135,36 +191,14 @@ async def remove_session(
             ops = (port.Delete("a", rest[:_CHUNK]), *_deletes(_logs(rest[:_CHUNK])))
             await _write(runtime, place, (*checks, *ops))
             rest = rest[_CHUNK:]
-        ops = (*_deletes(_CONTENT), *_deletes((("map", "a"), *_logs(rest))), *_ends(keep))
+        ops = (*_deletes(_CONTENT), *_deletes(_logs(rest)), *ends)
         results = await _write(runtime, place, (*checks, *ops))
     except port.GuardFailed:
         return None
-    _uncount_session(runtime, group)
     contexts = results[len(checks)] if results else 0
-    return group.holds + DeletionReport(task_contexts=contexts)
-
-
-async def retire_session(
-    runtime: Runtime, session_id: str, *, idle_before: int | None = None, make_room: bool = False
-) -> DeletionReport | None:
-    """Remove a session that has expired or has had no write since `idle_before` (microseconds).
-
-    None when there is nothing to remove. Linked threads that are due by the same measure go first.
-    While another one is alive, the head with owner and links stays, only the content of an
-    expired session goes, and one that has not expired is left alone. `make_room` is for creating
-    a session anew: the head goes whatever happens, links to threads that live stay.
-    """
-    group = await read_session(runtime, session_id)
-    if group is None or not group.due(None if make_room else idle_before):
-        return None
-    removed, alive = await _retire_linked(runtime, group, idle_before)
-    keep: Literal["", "links", "head"] = ("links" if make_room else "head") if alive else ""
-    if keep == "head" and ("gone" in group.head or not group.due(None)):
-        return removed if removed.threads else None
-    gone = await remove_session(runtime, group, *_unchanged(group.head, "l", "~x"), keep=keep)
-    if gone is None:
-        return removed if removed.threads else None
-    return removed + gone
+    removed = group.holds + DeletionReport(task_contexts=contexts)
+    runtime.counters.subtract(removed, ended=removed.sessions if "st" in group.head else 0)
+    return removed
 
 
 async def linked_threads(runtime: Runtime, group: SessionGroup) -> list[ThreadGroup]:
@@ -180,18 +214,12 @@ async def linked_threads(runtime: Runtime, group: SessionGroup) -> list[ThreadGr
 async def _retire_linked(
     runtime: Runtime, group: SessionGroup, idle_before: int | None
 ) -> tuple[DeletionReport, bool]:
-    removed, alive = DeletionReport(), False
+    """What was removed, and whether a thread lives on."""
+    removed, lives = DeletionReport(), False
     for thread in await linked_threads(runtime, group):
-        gone = await _retire(runtime, thread, idle_before)
-        removed, alive = (removed, True) if gone is None else (removed + gone, alive)
-    return removed, alive
-
-
-def _uncount_session(runtime: Runtime, group: SessionGroup) -> None:
-    runtime.counters.add("sessions", -group.holds.sessions)
-    runtime.counters.add("messages", -group.holds.messages)
-    if group.holds.sessions and "st" in group.head:
-        runtime.counters.add("ended", -1)
+        gone, report = await _retire(runtime, thread, idle_before)
+        removed, lives = removed + report, lives or not gone
+    return removed, lives
 
 
 async def _agent_messages(runtime: Runtime, place: Place, conversations: Sequence[str]) -> int:
@@ -223,7 +251,7 @@ async def remove_thread(
 ) -> DeletionReport | None:
     """Remove a thread in one batch; None when that failed because it has changed since.
 
-    Guards: incarnation and session, then the caller's. Totals follow at once.
+    Guards: incarnation and session, then the caller's. The engine's totals follow.
     """
     checks = (*_unchanged(thread.head, "~i", "s"), *guards)
     ops = (*_deletes(_THREAD_KEYS), port.Delete(""))
@@ -231,27 +259,23 @@ async def remove_thread(
         await _write(runtime, thread_place(thread.thread_id), (*checks, *ops))
     except port.GuardFailed:
         return None
-    runtime.counters.add("checkpoints", -thread.holds.checkpoints)
+    runtime.counters.subtract(thread.holds)
     return thread.holds
 
 
 async def retire_thread(
     runtime: Runtime, thread_id: str, *, idle_before: int | None = None
-) -> DeletionReport | None:
-    """Remove a thread that has expired or has had no write since `idle_before` (microseconds).
-
-    None when it is in use or was not there.
-    """
+) -> Retired:
+    """Remove a thread that has expired or has had no write since `idle_before` (microseconds)."""
     thread = await read_thread(runtime, thread_id)
-    return None if thread is None else await _retire(runtime, thread, idle_before)
+    return Retired(gone=True) if thread is None else await _retire(runtime, thread, idle_before)
 
 
-async def _retire(
-    runtime: Runtime, thread: ThreadGroup, idle_before: int | None
-) -> DeletionReport | None:
+async def _retire(runtime: Runtime, thread: ThreadGroup, idle_before: int | None) -> Retired:
     if not thread.due(idle_before):
-        return None
-    return await remove_thread(runtime, thread, *_unchanged(thread.head, "l", "~x"))
+        return Retired(gone=False)
+    removed = await remove_thread(runtime, thread, *_untouched(thread.head))
+    return Retired(gone=False) if removed is None else Retired(gone=True, removed)
 
 
 # --- batches ------------------------------------------------------------------------------------
@@ -269,19 +293,16 @@ def _unchanged(head: dict[str, bytes], *fields: str) -> list[port.Guard]:
     return [port.RequireEquals("", field, head.get(field)) for field in fields]
 
 
+def _untouched(head: dict[str, bytes]) -> list[port.Guard]:
+    return _unchanged(head, "l", "~x")
+
+
 def _logs(conversations: Iterable[str]) -> Iterator[tuple[Kind, str]]:
     return (("log", conversation_log(name)) for name in conversations)
 
 
 def _deletes(keys: Iterable[tuple[Kind, str]]) -> Iterator[port.Op]:
     return (port.Delete(key, kind=kind) for kind, key in keys)
-
-
-def _ends(keep: str) -> tuple[port.Op, ...]:
-    if keep == "head":
-        return (port.Put("", {"gone": b"1"}),)
-    head = port.Delete("")
-    return (head,) if keep == "links" else (port.Delete("h"), head)
 
 
 def _length(log: str) -> port.Read:
