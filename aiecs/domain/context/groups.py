@@ -152,11 +152,15 @@ async def retire_session(
     removed, lives = await _retire_linked(runtime, group, idle_before)
     if not lives:
         gone = await remove_session(runtime, group, *_untouched(group.head))
-        return Retired(gone=False, removed) if gone is None else Retired(gone=True, removed + gone)
+        return (
+            Retired(gone=False, removed=removed)
+            if gone is None
+            else Retired(gone=True, removed=removed + gone)
+        )
     if group.due(None) and "gone" not in group.head:
         ends = (port.Put("", {"gone": b"1"}),)
         await _remove(runtime, group, _untouched(group.head), ends)
-    return Retired(gone=False, removed)
+    return Retired(gone=False, removed=removed)
 
 
 async def make_room(runtime: Runtime, session_id: str) -> None:
@@ -275,7 +279,7 @@ async def _retire(runtime: Runtime, thread: ThreadGroup, idle_before: int | None
     if not thread.due(idle_before):
         return Retired(gone=False)
     removed = await remove_thread(runtime, thread, *_untouched(thread.head))
-    return Retired(gone=False) if removed is None else Retired(gone=True, removed)
+    return Retired(gone=False) if removed is None else Retired(gone=True, removed=removed)
 
 
 # --- batches ------------------------------------------------------------------------------------
