@@ -1,0 +1,1 @@
+"""The command line: `aiecs`, also installed as `context-engine`."""

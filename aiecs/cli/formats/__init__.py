@@ -1,0 +1,1 @@
+"""Files that can be imported: pure parsers, from a file to records."""
