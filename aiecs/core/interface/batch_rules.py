@@ -10,19 +10,19 @@ from aiecs.core.interface import store as port
 
 _LIMIT = port.MAX_INTEGER
 _INTEGER = re.compile(rb"-?[0-9]{1,16}\Z")
-_LONGEST = 10**15
+LONGEST = 10**15
 _SEQUENCES = (tuple, list)
 _MAPS = (dict,)
 _KINDS = ("map", "log", "index")
 
 
-def check(batch: port.Batch) -> None:
-    """Raise `InvalidInputError` when the batch breaks a rule of the port."""
+def check(batch: port.Batch) -> int:
+    """The size of a batch in bytes; `InvalidInputError` when it breaks a rule of the port."""
     if type(batch.bucket) is not int or not 0 <= batch.bucket < port.BUCKETS:
         _refuse(f"bucket must be 0..{port.BUCKETS - 1}, got {batch.bucket!r}")
     if not 0 < len(batch.ops) <= port.MAX_OPERATIONS:
         _refuse(f"a batch holds 1..{port.MAX_OPERATIONS} operations, got {len(batch.ops)}")
-    _Checker(batch).run()
+    return _Checker(batch).run()
 
 
 def creates_group(ops: tuple[port.Op, ...]) -> bool:
@@ -92,7 +92,7 @@ class _Checker:
         self.wrote_group = False
         self.size = 0
 
-    def run(self) -> None:
+    def run(self) -> int:
         self._group()
         mutating = is_mutating(self.batch.ops)
         for number, op in enumerate(self.batch.ops):
@@ -105,7 +105,7 @@ class _Checker:
             handler(self, op, number)
         if self.wrote_group and ("map", "") in self.dropped:
             _refuse("a batch that deletes a group writes nothing else to it")
-        self._sizes()
+        return self._sizes()
 
     def _group(self) -> None:
         group, receipt = self.batch.group, self.batch.receipt
@@ -115,7 +115,7 @@ class _Checker:
             self.names.append(receipt.writer)
             _integer(receipt.n, "the n of a receipt", 0)
 
-    def _sizes(self) -> None:
+    def _sizes(self) -> int:
         # One look at all names together: it costs less than a test of each where it is met.
         try:
             self.size += len("".join(self.names).encode())
@@ -124,6 +124,7 @@ class _Checker:
             raise InvalidInputError(message) from error
         if self.size > port.MAX_BATCH_BYTES:
             _refuse(f"a batch holds at most {port.MAX_BATCH_BYTES} bytes, got {self.size}")
+        return self.size
 
     def _key(self, key: Any, kind: type) -> None:
         if type(key) is not str:
@@ -156,7 +157,7 @@ class _Checker:
         if kind is bytes:
             self.size += len(value)
         elif kind is port.Now:
-            _integer(value.plus, "plus", -_LONGEST, _LONGEST)
+            _integer(value.plus, "plus", -LONGEST, LONGEST)
         elif kind is port.Result:
             self._reference(value, number)
         else:
@@ -334,7 +335,7 @@ class _Checker:
             _refuse("Expire needs a group")
         self._once("map", "", "~x")
         if op.ttl is not None:
-            _integer(op.ttl, "ttl", 1, _LONGEST)
+            _integer(op.ttl, "ttl", 1, LONGEST)
         _several(op.keys, _SEQUENCES, "keys", 0)
         for entry in op.keys:
             kind, key = _pair(entry, "keys")

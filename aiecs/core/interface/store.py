@@ -23,12 +23,12 @@ Rules that every store keeps:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from aiecs.core.interface import operations
+from aiecs.core.interface.binding import Binder, binder
 from aiecs.core.interface.operations import *  # noqa: F403 - one name, `port`, for the whole port
-from aiecs.core.interface.operations import Arg, Op
+from aiecs.core.interface.operations import Op
 
 __all__ = [  # noqa: PLE0604 - both parts of the port
     *operations.__all__,
@@ -79,18 +79,18 @@ class Plan:
     Open values: items of `Append`, fields of `Put`, deltas of `Incr`, `Expire.ttl`.
     """
 
-    __slots__ = ("name", "ops")
+    __slots__ = ("bind", "name", "notes", "ops")
 
     def __init__(self, name: str, *ops: Op) -> None:
         self.name = name
         self.ops = ops
+        #: The plan's operations with the values filled in.
+        self.bind: Binder = binder(ops)
+        #: What others have worked out from the plan's shape, each under a key of its own.
+        self.notes: dict[object, Any] = {}
 
     def __repr__(self) -> str:
         return f"Plan({self.name})"
-
-    def bind(self, args: Sequence[Any]) -> tuple[Op, ...]:
-        """The plan's operations with the values filled in."""
-        return tuple(_bind(op, args) for op in self.ops)
 
 
 class Call(NamedTuple):
@@ -168,18 +168,3 @@ class Store(Protocol):
     async def close(self) -> None:
         """Release everything this store opened; idempotent."""
         ...
-
-
-def _bind(op: Op, args: Sequence[Any]) -> Op:
-    values = [_bind_value(value, args) for value in op]
-    return type(op)(*values)
-
-
-def _bind_value(value: Any, args: Sequence[Any]) -> Any:
-    if type(value) is Arg:
-        return args[value.position]
-    if type(value) is dict:
-        return {name: _bind_value(item, args) for name, item in value.items()}
-    if type(value) is tuple:
-        return tuple(_bind_value(item, args) for item in value)
-    return value

@@ -10,8 +10,8 @@ from typing import Any
 
 from aiecs.core.errors import LifecycleError
 from aiecs.core.interface import store as port
-from aiecs.core.interface.batch_rules import check
-from aiecs.infrastructure.persistence.stores.semantics import execute
+from aiecs.core.interface.calls import checked
+from aiecs.infrastructure.persistence.stores.semantics import execute, program_of
 
 
 class MemoryStore:
@@ -34,11 +34,10 @@ class MemoryStore:
         """Apply a batch at once; see `Store.apply`."""
         if self._closed:
             raise LifecycleError("the store is closed")
-        if isinstance(batch, port.Call):
-            batch = port.Batch(batch.bucket, batch.group, batch.plan.bind(batch.args))
-        check(batch)
+        program = program_of(batch.plan) if type(batch) is port.Call else None
+        ready, _ = checked(batch)
         with self._lock:
-            return execute(self._state, batch)
+            return execute(self._state, ready, program)
 
     async def ping(self) -> None:
         """Return at once."""

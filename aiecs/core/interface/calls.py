@@ -1,0 +1,109 @@
+"""The fast way in for prepared plans: their shape is checked once, then only each call's values."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from aiecs.core.errors import InvalidInputError
+from aiecs.core.interface import store as port
+from aiecs.core.interface.batch_rules import LONGEST, check
+
+_LARGE = 1024 * 1024
+_Bounds = tuple[int, int, bool] | None
+_DELTA = (-port.MAX_INTEGER, port.MAX_INTEGER, False)
+_TTL = (1, LONGEST, True)
+
+
+class _Rule(NamedTuple):
+    """What each value has to be: None for bytes, else the bounds of an int; True: None will do."""
+
+    size: int
+    values: tuple[_Bounds, ...]
+
+
+def checked(batch: port.Batch | port.Call) -> tuple[port.Batch, int]:
+    """The batch, filled in and checked, and its size in bytes.
+
+    `InvalidInputError` when it breaks a rule of the port.
+    """
+    if isinstance(batch, port.Batch):
+        return batch, check(batch)
+    plan, bucket, group, args = batch
+    try:
+        full = port.Batch(bucket, group, plan.bind(args))
+    except (IndexError, TypeError) as error:
+        raise InvalidInputError(f"{plan} does not take these {len(args)} values") from error
+    note = _GROUP if group else _BUCKET
+    rule = plan.notes.get(note)
+    size = -1 if rule is None else _measure(rule, bucket, group, args)
+    if size < 0:
+        size = check(full)
+        if rule is None and note not in plan.notes:
+            plan.notes[note] = _rule(plan, size)
+    return full, size
+
+
+def _measure(rule: _Rule, bucket: int, group: str, args: tuple[Any, ...]) -> int:
+    """The size of a call that keeps the rules for certain, else -1: it needs the full check."""
+    if type(bucket) is not int or not 0 <= bucket < port.BUCKETS or type(group) is not str:
+        return -1
+    if not group.isascii() or group[:1] == "_" or "/" in group or len(args) != len(rule.values):
+        return -1
+    size = rule.size + len(group)
+    for value, bounds in zip(args, rule.values, strict=True):
+        if bounds is None:
+            if type(value) is not bytes:
+                return -1
+            size += len(value)
+        elif type(value) is int:
+            if not bounds[0] <= value <= bounds[1]:
+                return -1
+        elif value is not None or not bounds[2]:
+            return -1
+    return size if size < _LARGE else -1
+
+
+def _rule(plan: port.Plan, size: int) -> _Rule | None:
+    """What the values of later calls have to keep; None where only the full check can tell.
+
+    `size` is that of a first batch, which the full check has let pass: no later one has more
+    bytes beside its values.
+    """
+    found: dict[int, _Bounds] = {}
+    for op in plan.ops:
+        for value, bounds in _places(op):
+            if type(value) is port.Arg:
+                if value.position in found:
+                    return None
+                found[value.position] = bounds
+    if sorted(found) != list(range(len(found))) or len(found) != _count(plan.ops):
+        return None
+    return _Rule(size, tuple(found[position] for position in range(len(found))))
+
+
+def _places(op: port.Op) -> list[tuple[Any, _Bounds]]:
+    """Where an operation may leave a value open, with what has to stand there."""
+    if type(op) is port.Append and type(op.items) is tuple:
+        return [(item, None) for item in op.items]
+    if type(op) is port.Put:
+        return [(value, None) for field, value in op.fields.items() if field != "~i"]
+    if type(op) is port.Incr:
+        return [(delta, _DELTA) for delta in op.deltas.values()]
+    if type(op) is port.RequireEquals:
+        return [(op.value, None)]
+    if type(op) is port.Expire:
+        return [(op.ttl, _TTL)]
+    return []
+
+
+def _count(value: Any) -> int:
+    if type(value) is port.Arg:
+        return 1
+    if isinstance(value, tuple):
+        return sum(map(_count, value))
+    return sum(map(_count, value.values())) if type(value) is dict else 0
+
+
+# Keys of `Plan.notes`: the rules of a call with a group, and of one without.
+_GROUP = object()
+_BUCKET = object()

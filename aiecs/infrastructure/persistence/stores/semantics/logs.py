@@ -1,0 +1,130 @@
+"""Logs: a gapless run of items between a first sequence and an end.
+
+The first sequence (`~b<log>`) and the epoch (`~e<log>`) stand in the head of the group, or of the
+bucket for keys that start with `_`.
+"""
+
+# ruff: noqa: ARG001 - all steps of a program share one signature
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiecs.core.interface import store as port
+from aiecs.core.interface.batch_rules import parse_integer
+
+if TYPE_CHECKING:
+    from aiecs.infrastructure.persistence.stores.semantics.frame import Frame
+
+
+def prepare(frame: Frame, op: Any, number: int) -> None:
+    """Refuse the batch when the marks of the log are no integers."""
+    if frame.absent(op.key):
+        return
+    for mark in _marks(frame, op.key):
+        if mark is not None and parse_integer(mark) is None:
+            raise port.CorruptField(number)
+
+
+def read(frame: Frame, op: port.Read, number: int) -> port.LogSlice:
+    """`Read`."""
+    mark, epoch = (None, None) if frame.absent(op.key) else _marks(frame, op.key)
+    if mark is None:
+        return port.LogSlice("", 0, 0, 0, [])
+    base = parse_integer(mark)
+    if base is None:
+        raise port.CorruptField(number)
+    key = frame.key(op.key)
+    end = base + frame.state.log_count(key)
+    low = base if op.start is None else max(base, op.start)
+    high = end if op.stop is None else min(end, op.stop)
+    if op.limit and high - low > op.limit:
+        low, high = (high - op.limit, high) if op.newest else (low, low + op.limit)
+    items = frame.state.log_read(key, low, high) if high > low else []
+    return port.LogSlice(_epoch(frame, op.key, epoch), base, end, low if items else end, items)
+
+
+def append(frame: Frame, op: port.Append, number: int) -> int:
+    """`Append`."""
+    state, key = frame.state, frame.key(op.key)
+    (mark,) = state.map_fields(_owner(frame, op.key), (f"~b{op.key}",))
+    first = _start(frame, op) if mark is None else int(mark) + state.log_count(key)
+    if op.stamps:
+        front = b" ".join(map(frame.value, op.stamps)) + b"\n"
+        state.log_append(key, first, [front + item for item in op.items])
+    else:
+        state.log_append(key, first, list(op.items))
+    return first
+
+
+def trim(frame: Frame, op: port.Trim, number: int) -> int:
+    """`Trim`."""
+    mark, _ = _marks(frame, op.key)
+    if mark is None:
+        return 0
+    key, base = frame.key(op.key), int(mark)
+    count = frame.state.log_count(key)
+    wanted = count - op.keep if op.keep is not None else (op.before or 0) - base
+    removed = max(0, min(count, wanted))
+    if removed:
+        frame.state.log_remove(key, base, base + removed)
+        start = {f"~b{op.key}": b"%d" % (base + removed)}
+        frame.state.map_put(_owner(frame, op.key), start)
+    return removed
+
+
+def truncate(frame: Frame, op: port.Truncate, number: int) -> int:
+    """`Truncate`."""
+    mark, epoch = _marks(frame, op.key)
+    if mark is None:
+        return 0
+    key, base = frame.key(op.key), int(mark)
+    end = base + frame.state.log_count(key)
+    start = max(base, op.start)
+    if start >= end:
+        return 0
+    frame.state.log_remove(key, start, end)
+    _next_epoch(frame, op.key, epoch)
+    return end - start
+
+
+def redact(frame: Frame, op: port.Redact, number: int) -> int:
+    """`Redact`."""
+    mark, epoch = _marks(frame, op.key)
+    if mark is None:
+        return 0
+    key, base = frame.key(op.key), int(mark)
+    end = base + frame.state.log_count(key)
+    present = [sequence for sequence in set(op.sequences) if base <= sequence < end]
+    for sequence in present:
+        frame.state.log_set(key, sequence, op.item)
+    if present:
+        _next_epoch(frame, op.key, epoch)
+    return len(present)
+
+
+def _owner(frame: Frame, key: str) -> str:
+    return frame.bucket_head if key[0] == "_" else frame.head
+
+
+def _marks(frame: Frame, key: str) -> list[bytes | None]:
+    return frame.state.map_fields(_owner(frame, key), (f"~b{key}", f"~e{key}"))
+
+
+def _start(frame: Frame, op: port.Append) -> int:
+    base = frame.now if op.first is None else op.first
+    fields = {f"~b{op.key}": b"%d" % base}
+    if op.epoch:
+        fields[f"~e{op.key}"] = b"%d" % op.epoch
+    # Items without marks are what a deleted head left behind; they belong to no log any more.
+    frame.state.drop("log", frame.key(op.key))
+    frame.state.map_put(_owner(frame, op.key), fields)
+    return base
+
+
+def _epoch(frame: Frame, key: str, epoch: bytes | None) -> str:
+    incarnation = "0" if key[0] == "_" else frame.incarnation.decode()
+    return f"{incarnation}.{(epoch or b'0').decode()}"
+
+
+def _next_epoch(frame: Frame, key: str, epoch: bytes | None) -> None:
+    frame.state.map_put(_owner(frame, key), {f"~e{key}": b"%d" % (int(epoch or 0) + 1)})
