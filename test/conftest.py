@@ -1,0 +1,89 @@
+"""What every test may rely on: a clean environment, real servers, and nothing left running."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from support import servers as real
+
+_FOREIGN = ("REDIS_", "AIECS_", "CLICKHOUSE_")
+_KEPT = "AIECS_SPEC"  # where the specification lies, for the tests that run its samples
+_SERVERS = pytest.StashKey[real.Servers]()
+_THREADS = pytest.StashKey[set[threading.Thread]]()
+_numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN) and name != _KEPT:
+            del os.environ[name]
+    config.stash[_SERVERS] = real.Servers()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_SERVERS].close()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    used = sorted(real.title(name) for name in config.stash[_SERVERS].used)
+    if used:
+        terminalreporter.write_line(f"Real servers in this run: {', '.join(used)}")
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> real.Servers:
+    """Starts real servers; those of `start` are the test's own and die with the run."""
+    return pytestconfig.stash[_SERVERS]
+
+
+@pytest.fixture(params=real.names())
+def server(request: pytest.FixtureRequest, servers: real.Servers) -> real.Server:
+    """Each server present, shared by all tests: take a `prefix`, leave others' keys alone."""
+    return servers.shared(request.param)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix that no other test uses."""
+    return f"test{next(_numbers)}:"
+
+
+# --- nothing is left behind ---------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            # First, so that it looks when all other fixtures are gone and the loop still runs.
+            item.fixturenames.insert(0, "_no_task_left")  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+async def _no_task_left() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    left = {task for task in asyncio.all_tasks() - before if not task.done()}
+    left.discard(asyncio.current_task())  # type: ignore[arg-type]
+    assert not left, f"tasks left running: {left}"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    item.stash[_THREADS] = set(threading.enumerate())
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    result = yield
+    left = [thread for thread in threading.enumerate() if thread not in item.stash[_THREADS]]
+    assert not left, f"threads left running: {left}"
+    return result
