@@ -91,6 +91,16 @@ class ThreadGroup(NamedTuple):
         return self.thread_id == session_id if linked is None else linked == session_id.encode()
 
 
+def field_of(name: str) -> str:
+    """An id as a field of a map: itself, unless it begins like a field of the store's own."""
+    return f":{name}" if name[0] in "~:" else name
+
+
+def id_of(field: str) -> str:
+    """The id that `field_of` was given."""
+    return field.removeprefix(":")
+
+
 def conversation_log(conversation: str) -> str:
     """The key of the log of an agent conversation; `conversation` is its field in map `a`."""
     return f"a/{conversation}"
@@ -117,10 +127,11 @@ async def read_session(runtime: Runtime, session_id: str) -> SessionGroup | None
     if "~i" not in head:
         return None
     conversations = tuple(records)
+    threads = tuple(map(id_of, links))
     messages = log.next - log.base + await _agent_messages(runtime, place, conversations)
     alone = 0 if "gone" in head else 1
     holds = DeletionReport(sessions=alone, messages=messages, conversations=len(conversations))
-    return SessionGroup(session_id, now, head, conversations, tuple(links), holds)
+    return SessionGroup(session_id, now, head, conversations, threads, holds)
 
 
 async def remove_session(
@@ -152,11 +163,7 @@ async def retire_session(
     removed, lives = await _retire_linked(runtime, group, idle_before)
     if not lives:
         gone = await remove_session(runtime, group, *_untouched(group.head))
-        return (
-            Retired(gone=False, removed=removed)
-            if gone is None
-            else Retired(gone=True, removed=removed + gone)
-        )
+        return Retired(gone is not None, removed + (gone or DeletionReport()))
     if group.due(None) and "gone" not in group.head:
         ends = (port.Put("", {"gone": b"1"}),)
         await _remove(runtime, group, _untouched(group.head), ends)
@@ -205,12 +212,14 @@ async def _remove(
     return removed
 
 
-async def linked_threads(runtime: Runtime, group: SessionGroup) -> list[ThreadGroup]:
-    """The threads of a session, expired or not: the linked ones and its namesake."""
+async def linked_threads(
+    runtime: Runtime, session_id: str, links: tuple[str, ...]
+) -> list[ThreadGroup]:
+    """A session's threads, expired or not: those of `links` that are its own, and its namesake."""
     found = []
-    for thread_id in dict.fromkeys((*group.threads, group.session_id)):
+    for thread_id in dict.fromkeys((*links, session_id)):
         thread = await read_thread(runtime, thread_id)
-        if thread is not None and thread.belongs_to(group.session_id):
+        if thread is not None and thread.belongs_to(session_id):
             found.append(thread)
     return found
 
@@ -220,7 +229,7 @@ async def _retire_linked(
 ) -> tuple[DeletionReport, bool]:
     """What was removed, and whether a thread lives on."""
     removed, lives = DeletionReport(), False
-    for thread in await linked_threads(runtime, group):
+    for thread in await linked_threads(runtime, group.session_id, group.threads):
         gone, report = await _retire(runtime, thread, idle_before)
         removed, lives = removed + report, lives or not gone
     return removed, lives

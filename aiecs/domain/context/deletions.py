@@ -1,0 +1,100 @@
+"""Deleting sessions, threads and everything of a user.
+
+Each deletion is a plan over several partitions: threads first, then the session that leads to
+them, index entries last. It can stop anywhere, by a crash or an error; the same call again finds
+what is left and goes on. A write that comes meanwhile either goes with what is deleted or begins a
+new session or thread of that name, which stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiecs.core.ids import check_id
+from aiecs.core.interface.store import IndexRange
+from aiecs.domain.context.groups import (
+    linked_threads,
+    read_session,
+    read_thread,
+    remove_session,
+    remove_thread,
+)
+from aiecs.domain.context.indexes import drop_stale, entries, sessions_of, store_time
+from aiecs.domain.context.models import DeletionReport
+
+if TYPE_CHECKING:
+    from aiecs.domain.context.runtime import Runtime
+
+_PAGE = 500
+
+
+class Deletions:
+    """Removes what it is told to, expired or not, and reports it.
+
+    Counts are those of the moment of deletion; a call that goes on after a crash counts only what
+    it removed itself. Raises `StoreError` when the store is down.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def delete_session(self, session_id: str) -> DeletionReport:
+        """Remove a session: messages, task context, agent conversations, its threads.
+
+        Its threads are the linked ones and the one of the same name, unless that is linked to
+        another session. An unknown session: nothing but that thread.
+        """
+        check_id(session_id, "session_id")
+        return await self._session(session_id, None)
+
+    async def delete_thread(self, thread_id: str) -> DeletionReport:
+        """Remove a thread with its checkpoints and writes, in one batch."""
+        check_id(thread_id, "thread_id")
+        removed = None
+        while removed is None:
+            thread = await read_thread(self._runtime, thread_id)
+            if thread is None:
+                return DeletionReport()
+            removed = await remove_thread(self._runtime, thread)
+        return removed
+
+    async def delete_user(self, user_id: str) -> DeletionReport:
+        """Remove every session that belongs to a user, as `delete_session` does.
+
+        Afterwards nothing of the content is left. Names of the sessions stay in the user's index
+        until they are ten minutes old; listing or deleting the user again drops them then.
+        """
+        check_id(user_id, "user_id")
+        place = (sessions_of(user_id),)
+        total, page = DeletionReport(), IndexRange("", limit=_PAGE)
+        while found := await entries(self._runtime, place, page):
+            now = await store_time(self._runtime)
+            for entry in found:
+                total += await self._session(entry.member, user_id)
+                await drop_stale(self._runtime, entry, now)
+                await asyncio.sleep(0)  # a store in memory never yields by itself
+            page = page._replace(cursor=found[-1][:2])
+        return total
+
+    async def _session(self, session_id: str, owner: str | None) -> DeletionReport:
+        """Delete a session, only one of `owner` if that is given."""
+        total = DeletionReport()
+        while True:
+            group = await read_session(self._runtime, session_id)
+            if owner is not None and (group is None or group.user_id != owner):
+                return total
+            links = () if group is None else group.threads
+            total += await self._threads(session_id, links)
+            if group is None:
+                return total
+            removed = await remove_session(self._runtime, group)
+            if removed is not None:
+                return total + removed
+
+    async def _threads(self, session_id: str, links: tuple[str, ...]) -> DeletionReport:
+        total = DeletionReport()
+        for thread in await linked_threads(self._runtime, session_id, links):
+            removed = await remove_thread(self._runtime, thread)
+            total += removed or DeletionReport()
+        return total
