@@ -122,7 +122,9 @@ class Connection(asyncio.Protocol):
                 raise self._login_error(str(command[0]), str(reply))
             elif command[0] == "TIME":
                 microseconds = int(reply[0]) * 1_000_000 + int(reply[1])
-        loaded = [reply.decode() for c, reply in zip(commands, replies, strict=True) if c[0] == "SCRIPT"]
+        loaded = [
+            reply.decode() for c, reply in zip(commands, replies, strict=True) if c[0] == "SCRIPT"
+        ]
         return Greeting(microseconds, loaded)
 
     def _refuse_cluster(self, reply: Any) -> None:

@@ -400,4 +400,3 @@ class Lane:
             yield
         finally:
             self.close_now()
-

@@ -10,7 +10,7 @@ from aiecs.core.interface.batch_rules import check
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.layout import KIND_LETTER, Layout
 from aiecs.infrastructure.persistence.stores.redis.replies import decoder_of
-from aiecs.infrastructure.persistence.stores.redis.script import source
+from aiecs.infrastructure.persistence.stores.redis.script import unrolled_source
 from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
 _RECEIPT_ARGUMENTS = 3
@@ -28,14 +28,14 @@ class Prepared:
         )
         _check_plan(plan, grouped=grouped)
         encoded = encode(plan.ops, group=grouped)
-        text = source(encoded.shape)
         self._nonce = encoded.shape.creates
         self._heads = layout.heads
         self._grouped = grouped
         self._suffixes = tuple(
             (key[0] == "_", KIND_LETTER[kind], key) for kind, key in encoded.keys
         )
-        self.script = scripts.add(plan, _fold(text, encoded.arguments))
+        cells = [_cell(value) for value in encoded.arguments]
+        self.script = scripts.add(plan, unrolled_source(encoded.shape, encoded.arguments, cells))
         self.decoders = tuple(map(decoder_of, plan.ops))
 
     def fill(self, call: port.Call) -> tuple[list[Any], list[Any], int]:
@@ -55,21 +55,11 @@ class Prepared:
         return keys, arguments, size
 
 
-def _fold(text: str, arguments: list[Any]) -> str:
-    """The script with `A` built from literals and ARGV: writer, n, prune, open values, nonce."""
-    opened = sorted({a.position for a in arguments if type(a) is port.Arg})
-    nonce = f"ARGV[{_RECEIPT_ARGUMENTS + len(opened) + 1}]"
-    cells = ["ARGV[1]", "ARGV[2]", "ARGV[3]", f"{nonce} or ''", "'0'"]
-    for value in arguments:
-        if type(value) is port.Arg:
-            cells.append(f"ARGV[{_RECEIPT_ARGUMENTS + 1 + value.position}]")
-        else:
-            cells.append(_literal(value))
-    return text.replace(
-        "local A,K,call,num,fmt=ARGV,KEYS,redis.call,tonumber,string.format",
-        f"local A={{{','.join(cells)}}}\nlocal K,call,num,fmt=KEYS,redis.call,tonumber,string.format",
-        1,
-    )
+def _cell(value: Any) -> str:
+    """An argument of the script as Lua: an open value's ARGV or a literal."""
+    if type(value) is port.Arg:
+        return f"ARGV[{_RECEIPT_ARGUMENTS + 1 + value.position}]"
+    return _literal(value)
 
 
 def _literal(value: str | bytes) -> str:

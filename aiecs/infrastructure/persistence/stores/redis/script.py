@@ -1,28 +1,30 @@
-"""Straight-line Lua for the shape of a batch.
+"""The script of a batch.
 
 A shape is a tuple of steps: operation codes with the class of their key (`h` the group's head,
-`g` another key of the group, `b` a key of the bucket) and whether the step repeats. Counts and
-values stay in ARGV, so a handful of shapes covers every batch. The script:
+`g` another key of the group, `b` a key of the bucket). The script:
 
 1. answers "seen" when the receipt is not newer than the writer's last one in this bucket;
 2. reads the head once: all fields that guards, conditions, counters and logs of the batch need;
 3. checks guards, integers and key types - nothing is written yet, for Redis does not roll back;
-4. writes, collecting the head's fields into one HSET, and the receipt into the last one.
+4. writes, the head's fields in one HSET where it can, the receipt last.
 
 It answers {1, results}, {2} (seen and applied), {0, operation, found} (refused) or
 {3, operation} (corrupt). Operations -1 and -3: the group is missing, expired; -2: seen and refused.
+Arguments: writer, n, prune, random, raw, then what `encode` lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from aiecs.infrastructure.persistence.stores.redis.script_operations import BEFORE, WRITE, Text
+from aiecs.infrastructure.persistence.stores.redis.emit import Cursor, Unrolled
+from aiecs.infrastructure.persistence.stores.redis.script_operations import BEFORE, WRITE, Emit
+
+OWN_ARGUMENTS = 5
 
 
 class Step(NamedTuple):
-    """One operation of a shape (`many`: a run of equal ones, counted in ARGV)."""
+    """One operation of a shape (`many`: a run of equal ones, counted in the arguments)."""
 
     code: str
     key: str = ""
@@ -30,7 +32,7 @@ class Step(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """All that decides the text of a script."""
+    """All that decides the text of a script but constants."""
 
     steps: tuple[Step, ...]
     group: bool
@@ -39,159 +41,187 @@ class Shape(NamedTuple):
     creates: bool
 
 
-_HEAD = """local A,K,call,num,fmt=ARGV,KEYS,redis.call,tonumber,string.format
-local B,W,N=K[1],A[1],A[2]
-local t=call('TIME')
-local now=t[1]*1000000+t[2]
-local b={BUCKET_READ}
-if b[1] and num(N)<=num(b[1]) then
- local f=call('HGET',B,W..'!')
- if f and string.find(','..f..',',','..N..',',1,true) then return {0,-2} end
- return {2}
-end
-local function fail(o,found)
- local f=call('HGET',B,W..'!')
- f=f and f..','..N or N
- if #f>527 then f=string.match(string.sub(f,-527),',(.*)') end
- call('HSET',B,W,N,W..'!',f)
- return {0,o,found}
-end
-local function int(v)
- if not string.match(v,'^%-?%d+$') then return nil end
- local x=num(v)
- if x>9007199254740991 or x<-9007199254740991 then return nil end
- return x
-end
-local function S(x) return fmt('%.0f',x) end
-local R,I,wg,wb,fresh,o,p,k={},{},{},{},{},0,{P},{K}
-"""
-
-_GROUP = """local G=K[2]
-local g=call('HMGET',G,'~i','~x'{HEAD_FIELDS})
-local inc,exp=g[1],g[2] and num(g[2])
-local alive=inc and (not exp or A[5]=='1' or exp>now)
-local dead=inc and not alive
-if not alive then g={} end
-local gi,bi,gone,created=2+{NG},1+{NB},false,false
-"""
-
-_NO_GROUP = "local bi,alive,inc=1+{NB},false,false\n"
-
-_MISSING = "if not alive then return fail(-1) end\n"
-_EXPIRED = "if dead then return fail(-3) end\n"
-
-_VALUE = """local function val(tag,x)
- if tag=='n' then return S(now+num(x)) end
- if tag=='i' then inc=fmt('%016.0f',now)..A[4] created=true return inc end
- if tag=='c' then inc=x created=true return x end
- if tag=='s' then return inc or '' end
- if tag=='l' then return x end
- local at=string.find(x,' ',1,true)
- local r,i=R[num(string.sub(x,1,at-1))+1],num(string.sub(x,at+1))
- return S(type(r)=='table' and r[i+1] or r+i)
-end
-"""
-
-_TAIL_GROUP = """if created then
- inc=inc or ''
- local x=exp_new or exp
- if x and not gone then call('PEXPIREAT',G,S(math.floor(x/1000)+691200000)) end
-end
-do local x=exp_new or exp
- if x then for i=1,#fresh do call('PEXPIREAT',fresh[i],S(math.floor(x/1000)+604800000)) end end
-end
-"""
+_START = "local K,call,num,fmt=KEYS,redis.call,tonumber,string.format"
+_CLOCK = "local t=call('TIME') local now=t[1]*1000000+t[2]"
+_RECEIPT = """if b[1] and num(N)<=num(b[1]) then
+local f=call('HGET',B,W..'!')
+if f and string.find(','..f..',',','..N..',',1,true) then return {0,-2} end
+return {2} end"""
+_HELPERS = {
+    "S": "local function S(x) return fmt('%.0f',x) end",
+    "nows": "local nows=fmt('%.0f',now)",
+    "int": """local function int(v)
+if not string.match(v,'^%-?%d+$') then return nil end
+local x=num(v)
+if x>9007199254740991 or x<-9007199254740991 then return nil end
+return x end""",
+    "val": """local function val(tag,x)
+if tag=='n' then return fmt('%.0f',now+num(x)) end
+if tag=='i' then inc=fmt('%016.0f',now)..RANDOM created=true return inc end
+if tag=='c' then inc=x created=true return x end
+if tag=='s' then return inc or '' end
+if tag=='l' then return x end
+local at=string.find(x,' ',1,true)
+local r,i=R[num(string.sub(x,1,at-1))+1],num(string.sub(x,at+1))
+return fmt('%.0f',type(r)=='table' and r[i+1] or r+i) end""",
+    "fresh": "local fresh={}",
+    "gone": "local gone=false",
+}
+_NATIVE_HEAD = """if created and exp and not gone then
+call('PEXPIREAT',G,fmt('%.0f',math.floor(exp/1000)+691200000)) end"""
+_NATIVE_FRESH = """if exp then for i=1,#fresh do
+call('PEXPIREAT',fresh[i],fmt('%.0f',math.floor(exp/1000)+604800000)) end end"""
+_PRUNE = """if PRUNE=='1' then local f=call('HRANDFIELD',B,4,'WITHVALUES')
+for i=1,#f,2 do if string.sub(f[i],1,2)=='w:' then
+local q=string.sub(f[i],-1)=='!' and call('HGET',B,string.sub(f[i],1,-2)) or f[i+1]
+if not q or num(q)<now-600000000 then call('HDEL',B,f[i]) end end end end"""
 
 
-def source(shape: Shape) -> str:
-    """The script of a shape."""
-    parts = [_prelude(shape)]
+def dynamic_source(shape: Shape) -> str:
+    """The script for every batch of a shape: counts and values are arguments."""
+    e = Cursor()
+    body = _body(shape, e)
+    bucket, head = "unpack(A,8,7+num(A[6]))", "unpack(A,8+num(A[6]),7+num(A[6])+num(A[7]))"
+    lines = [
+        "local A=ARGV",
+        _START,
+        "local B,W,N,RANDOM,RAW,PRUNE=K[1],A[1],A[2],A[4],A[5],A[3]",
+        _CLOCK,
+        f"local b=call('HMGET',B,W{',' + bucket if 'b' in shape.logs else ''})",
+        _RECEIPT,
+        f"local R,I,wg,o,p,k={{}},{{}},{{}},0,8+num(A[6])+num(A[7]),{3 if shape.group else 2}",
+        *_group(shape, head if _reads_head(shape) else ""),
+        f"local gi={2 + 2 * shape.logs.count('g')}",
+        *_helpers(e.needs),
+        *_log_marks(shape, lambda: "num(A[p]) p=p+1"),
+        body,
+        "if #wg>0 then call('HSET',G,unpack(wg)) end" if shape.group else "",
+        *_finish(e.needs),
+        "return {1,R}",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def unrolled_source(shape: Shape, constants: list[Any], cells: list[str]) -> str:
+    """The script of a plan: its constants in the text. `cells` are the arguments as Lua."""
+    buckets, heads = int(constants[0]), int(constants[1])
+    e = Unrolled(cells, constants, first_key=3 if shape.group else 2)
+    fields = cells[2 : 2 + buckets + heads]
+    e.position = 2 + buckets + heads + len(shape.logs)
+    e.field_position = 2 + 2 * shape.logs.count("g")
+    body = _body(shape, e)
+    writes = ",".join(e.head_writes)
+    bucket = ",".join(["B", "W", *fields[:buckets]])
+    results = (e.results + ["0"] * e.operation)[: e.operation]
+    lines = [
+        _START,
+        "local B,W,N,PRUNE,RAW=K[1],ARGV[1],ARGV[2],ARGV[3],'0'",
+        f"local RANDOM={_random_cell(cells)}" if "val" in e.needs else "",
+        _CLOCK,
+        f"local b={{call('HGET',B,W)}}" if not buckets else f"local b=call('HMGET',{bucket})",  # noqa: F541
+        _RECEIPT,
+        *_group(shape, ",".join(fields[buckets:])),
+        *_helpers(e.needs),
+        *_log_marks(shape, lambda: "0"),
+        body,
+        f"call('HSET',G,{writes})" if writes else "",
+        *_finish(e.needs),
+        f"return {{1,{{{','.join(results)}}}}}",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _random_cell(cells: list[str]) -> str:
+    opened = {cell for cell in cells if cell.startswith("ARGV[")}
+    return f"ARGV[{4 + len(opened)}]"
+
+
+def _body(shape: Shape, e: Emit) -> str:
     for step in shape.steps:
-        parts.append(_step(step, BEFORE))
-    parts.append("o=0\n")
+        _step(step, e, BEFORE)
+    if isinstance(e, Cursor):
+        e.line("for i=1,o do if R[i]==nil then R[i]=0 end end o=0")
+    else:
+        e.operation = 0
     for step in shape.steps:
-        if step.code[0] != "t" or step.code in WRITE:
-            parts.append(_step(step, WRITE))
-    parts.append(_closing(shape))
-    return "".join(parts)
+        if step.code not in _CHECKS:
+            _step(step, e, WRITE)
+    return "\n".join(e.lines)
 
 
-def _prelude(shape: Shape) -> str:
-    text = _HEAD + (_GROUP if shape.group else _NO_GROUP)
-    group_logs = sum(log in "gG" for log in shape.logs)
-    bucket_logs = len(shape.logs) - group_logs
-    bucket_read = (
-        "call('HMGET',B,W,unpack(A,8,7+num(A[6])))" if bucket_logs else ("{call('HGET',B,W)}")
-    )
-    fields = ",unpack(A,8+num(A[6]),7+num(A[6])+num(A[7]))"
-    text = (
-        text.replace("{BUCKET_READ}", bucket_read)
-        .replace("{P}", "8+num(A[6])+num(A[7])")
-        .replace("{K}", "3" if shape.group else "2")
-        .replace("{NG}", str(2 * group_logs))
-        .replace("{NB}", str(2 * bucket_logs))
-    )
-    text = text.replace("{HEAD_FIELDS}", fields if _reads_head(shape) else "")
-    if shape.writes_group:
-        text += _EXPIRED if shape.creates else _MISSING
-    text += _VALUE + "local exp_new\n"
-    return text + _log_marks(shape)
+_CHECKS = frozenset(code for code in BEFORE if code[1:] in WRITE and code[0] == "t")
+
+
+def _step(step: Step, e: Emit, table: dict[str, Any]) -> None:
+    """One step of one pass; a run of equal operations is a loop where counts are not known."""
+    counts = step.code not in _CHECKS
+    write = table.get(step.code)
+    if isinstance(e, Unrolled):
+        for _ in range(int(e.count()) if step.many else 1):
+            if write is not None:
+                write(e, step.key)
+            e.end(many=False, counts=counts)
+        return
+    e.begin(many=step.many)
+    if write is not None:
+        write(e, step.key)
+    e.end(many=step.many, counts=counts)
+
+
+def _group(shape: Shape, head_fields: str) -> list[str]:
+    if not shape.group:
+        return ["local alive,inc,exp,created=false,false,nil,false"]
+    fields = "," + head_fields if head_fields else ""
+    lines = [
+        f"local G=K[2] local g=call('HMGET',G,'~i','~x'{fields})",
+        "local inc,exp,created=g[1],g[2] and num(g[2]),false",
+        "local alive=inc and (not exp or RAW=='1' or exp>now)",
+    ]
+    if shape.creates:
+        lines.append(f"if inc and not alive then {_refuse(-3)} end")
+    elif shape.writes_group:
+        lines.append(f"if not alive then {_refuse(-1)} end")
+    if shape.creates or not shape.writes_group:
+        lines.append("if not alive then g={} exp=nil end")
+    return lines
+
+
+def _refuse(operation: int) -> str:
+    return Cursor().refuse(operation=str(operation))
 
 
 def _reads_head(shape: Shape) -> bool:
     fields = {"equals", "atmost", "fields", "get", "put?", "puts?", "incr"}
-    return any(log in "gG" for log in shape.logs) or any(
-        step.key == "h" and step.code in fields for step in shape.steps
-    )
+    return "g" in shape.logs or any(s.key == "h" and s.code in fields for s in shape.steps)
 
 
-def _log_marks(shape: Shape) -> str:
-    if not shape.logs:
-        return ""
-    lines = ["local base,epoch={},{}\n"]
+def _log_marks(shape: Shape, operation: Any) -> list[str]:
+    lines = ["local base,epoch={},{}"] if shape.logs else []
     places = {"g": 3, "b": 2}
     for slot, log in enumerate(shape.logs):
-        table = log.lower()
-        at = places[table]
-        places[table] = at + 2
+        at = places[log]
+        places[log] = at + 2
+        number = operation()
+        cursor = " p=p+1" if " " in number else ""
+        number = number.split(" ")[0]
         lines.append(
-            f"do local v,e={table}[{at}],{table}[{at + 1}] "
-            f"if v then v=int(v) if not v then return {{3,num(A[p])}} end base['{slot}']=v end "
-            f"if e then e=int(e) if not e then return {{3,num(A[p])}} end epoch['{slot}']=e end "
-            "end p=p+1\n"
+            f"do local v,e={log}[{at}],{log}[{at + 1}] "
+            f"if v then v=num(v) if not v then return {{3,{number}}} end base['{slot}']=v end "
+            f"if e then e=num(e) if not e then return {{3,{number}}} end epoch['{slot}']=e end"
+            f"{cursor} end"
         )
-    return "".join(lines)
+    return lines
 
 
-def _step(step: Step, table: dict[str, Callable[[Text], str]]) -> str:
-    make = table.get(step.code)
-    body = make(Text(step.key)) if make else ""
-    return _repeat(step, body)
+def _helpers(needs: set[str]) -> list[str]:
+    return [text for name, text in _HELPERS.items() if name in needs]
 
 
-def _repeat(step: Step, body: str) -> str:
-    check = step.code[0] == "t" and step.code in _TYPE_CODES
-    advance = "" if check else "o=o+1"
-    if not step.many:
-        return f"do {body} end {advance}\n" if body else f"{advance}\n"
-    count = "local c=num(A[p]) p=p+1 "
-    if not body:
-        return f"do {count}o=o+c end\n"
-    return f"do {count}for _=1,c do {body} {advance} end end\n"
-
-
-_TYPE_CODES = frozenset(code for code in BEFORE if code[0] == "t")
-
-
-def _closing(shape: Shape) -> str:
-    text = ""
-    if shape.group:
-        text += "if #wg>0 and not gone then call('HSET',G,unpack(wg)) end\n" + _TAIL_GROUP
-    return (
-        text + "if A[3]=='1' then local f=call('HRANDFIELD',B,4,'WITHVALUES') "
-        "for i=1,#f,2 do if string.sub(f[i],1,2)=='w:' then "
-        "local q=string.sub(f[i],-1)=='!' and call('HGET',B,string.sub(f[i],1,-2)) or f[i+1] "
-        "if not q or num(q)<now-600000000 then call('HDEL',B,f[i]) end end end end\n"
-        "if #wb>0 then call('HSET',B,W,N,unpack(wb)) else call('HSET',B,W,N) end\n"
-        "return {1,R}\n"
-    )
+def _finish(needs: set[str]) -> list[str]:
+    lines = []
+    if "val" in needs:
+        gone = "gone" if "gone" in needs else "false"
+        lines.append(_NATIVE_HEAD.replace("gone", gone))
+    if "fresh" in needs:
+        lines.append(_NATIVE_FRESH)
+    return [*lines, _PRUNE, "call('HSET',B,W,N)"]

@@ -1,281 +1,390 @@
-"""The Lua of each operation: what it does before the writes and what it writes.
+"""The Lua of each operation: what it does before the writes, and what it writes.
 
-`A` are the arguments with the cursor `p`, `K` the keys with the cursor `k`, `o` the number of the
-operation, `R` the results, `I` the conditions that held. `g` holds the head's fields with the
-cursor `gi`; `wg` and `wb` collect what goes into the group's and the bucket's head at the end.
+`h` is a key class: the group's head (`h`), another key of the group (`g`), a key of the bucket
+itself (`b`). Reads of a group that is not `alive` see nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from aiecs.infrastructure.persistence.stores.redis.emit import Cursor, Index, Unrolled
 
-class Text:
-    """Where a key lives decides how its fields are read."""
-
-    def __init__(self, key_class: str) -> None:
-        self.key_class = key_class
-
-    def next_key(self) -> str:
-        return "" if self.key_class == "h" else "local key=K[k] k=k+1 "
-
-    def field(self) -> str:
-        if self.key_class == "h":
-            return "gi=gi+1 local v=g[gi] p=p+1 "
-        guard = "alive and " if self.key_class == "g" else ""
-        return f"{self.next_key()}local v={guard}call('HGET',key,A[p]) p=p+1 "
-
-    def fields(self) -> str:
-        count = "local n=num(A[p]) local from=p p=p+1+n "
-        if self.key_class == "h":
-            return count + "local v={} for i=1,n do v[i]=g[gi+i] or false end gi=gi+n "
-        guard = "alive and " if self.key_class == "g" else ""
-        read = f"{guard}call('HMGET',key,unpack(A,from+1,from+n)) or {{}}"
-        return f"{count}{self.next_key()}local v={read} "
-
-    def flag(self) -> str:
-        return {"h": "alive", "g": "alive and call('EXISTS',key)==1"}.get(
-            self.key_class, "call('EXISTS',key)==1"
-        )
-
-    def command(self, name: str, *args: str) -> str:
-        return f"call('{name}',{','.join(('G' if self.key_class == 'h' else 'key', *args))})"
+Emit = Cursor | Unrolled
+Values = Callable[[Index], str]
 
 
-def _require_exists(x: Text) -> str:
-    return f"{x.next_key()}if ({x.flag()} or false)~=(A[p]=='1') then return fail(o) end p=p+1"
+def _key(e: Emit, h: str) -> str:
+    return "G" if h == "h" else e.key()
 
 
-def _require_equals(x: Text) -> str:
-    return (
-        f"{x.field()}local want=A[p]=='1' and A[p+1] p=p+2 "
-        "if (v or false)~=want then return fail(o,v) end"
+def _seen(h: str, expression: str, otherwise: str = "false") -> str:
+    return expression if h == "b" else f"(alive and {expression} or {otherwise})"
+
+
+def _field(e: Emit, h: str) -> str:
+    """The value of one field: head fields were read with the head."""
+    if h == "h":
+        e.take()
+        return e.head_field()
+    key, field, value = e.key(), e.take(), e.name("v")
+    read = f"call('HGET',{key},{field})"
+    e.line(f"local {value}={_seen(h, read)}")
+    return value
+
+
+def _fields(e: Emit, h: str) -> tuple[Index, Values, Values]:
+    """How many fields, their values and their names."""
+    count = e.count()
+    if h == "h":
+        names = e.texts(count)
+        return count, e.head_fields(count), names
+    names = e.texts(count)
+    key, values = e.key(), e.name("v")
+    listed = _listed(e, count, names)
+    read = f"call('HMGET',{key},{listed})"
+    e.line(f"local {values}={_seen(h, read, '{}')}")
+    return count, lambda i: f"{values}[{i}]", names
+
+
+def _listed(e: Emit, count: Index, names: Values) -> str:
+    if isinstance(count, int):
+        return ",".join(names(i) for i in range(1, count + 1))
+    first, last = names("1"), names(count)
+    return f"unpack(A,{first[2:-1]},{last[2:-1]})"
+
+
+# --- before the writes --------------------------------------------------------------------------
+
+
+def _require_exists(e: Emit, h: str) -> None:
+    key = _key(e, h)
+    there = {"h": "alive", "g": f"alive and call('EXISTS',{key})==1"}.get(
+        h, f"call('EXISTS',{key})==1"
     )
+    e.line(f"if ({there} and true or false)~=({e.take()}=='1') then {e.refuse()} end")
 
 
-def _require_at_most(x: Text) -> str:
-    return (
-        f"{x.field()}local lim=num(A[p+1]) if A[p]=='n' then lim=lim+now end p=p+2 "
-        "if not v then return fail(o) end "
-        "local w=int(v) if not w then return {3,o} end "
-        "if w>lim then return fail(o,v) end"
+def _require_equals(e: Emit, h: str) -> None:
+    value = _field(e, h)
+    present, wanted = e.take(), e.take()
+    e.line(f"if ({value} or false)~=({present}=='1' and {wanted}) then {e.refuse(value)} end")
+
+
+def _require_at_most(e: Emit, h: str) -> None:
+    value = _field(e, h)
+    kind, bound, limit, number = e.take(), e.take(), e.name("x"), e.name("x")
+    e.line(f"local {limit}=num({bound}) if {kind}=='n' then {limit}={limit}+now end")
+    e.line(f"if not {value} then {e.refuse()} end")
+    e.line(f"local {number}={e.use('int')}({value}) if not {number} then {e.corrupt()} end")
+    e.line(f"if {number}>{limit} then {e.refuse(value)} end")
+
+
+def _require_fields(e: Emit, h: str) -> None:
+    count, values, names = _fields(e, h)
+    missing = e.name("m")
+    e.line(f"local {missing}={{}}")
+    e.each(
+        count,
+        lambda i: e.line(f"if not {values(i)} then {missing}[#{missing}+1]={names(i)} end"),
     )
+    e.line(f"if #{missing}>0 then {e.refuse(missing)} end")
 
 
-def _require_fields(x: Text) -> str:
-    return (
-        f"{x.fields()}local miss={{}} "
-        "for i=1,n do if not v[i] then miss[#miss+1]=A[from+i] end end "
-        "if #miss>0 then return fail(o,miss) end"
+def _require_before(e: Emit, _: str) -> None:
+    late = e.refuse(f"{e.use('S')}(now)")
+    e.line(f"if now>num({e.take()}) then {late} end")
+
+
+def _get(e: Emit, h: str) -> None:
+    count, values, _ = _fields(e, h)
+    found = e.name("r")
+    e.line(f"local {found}={{}}")
+    e.each(count, lambda i: e.line(f"{found}[{i}]={values(i)} or false"))
+    e.result(found)
+
+
+def _get_all(e: Emit, h: str) -> None:
+    e.result(_seen(h, f"call('HGETALL',{_key(e, h)})", "{}"))
+
+
+def _clock(e: Emit, _: str) -> None:
+    e.result("now")
+
+
+def _put_condition(e: Emit, h: str) -> None:
+    count, values, _ = _fields(e, h)
+    abort = e.take()
+    e.condition("true")
+
+    def look(i: Index) -> None:
+        e.line(f"if {values(i)} then if {abort}=='a' then {e.refuse(values(i))} end")
+        e.condition("false")
+        e.line("end")
+
+    e.each(count, look)
+
+
+def _incr(e: Emit, h: str) -> None:
+    count, values, _ = _fields(e, h)
+    sums = e.name("r")
+    e.line(f"local {sums}={{}}")
+    deltas = e.texts(count)
+
+    def add(i: Index) -> None:
+        e.line(f"do local w=0 if {values(i)} then w={e.use('int')}({values(i)}) end")
+        e.line(f"if not w then {e.corrupt()} end w=w+num({deltas(i)})")
+        e.line(f"if w>9007199254740991 or w<-9007199254740991 then {e.refuse(values(i))} end")
+        e.line(f"{sums}[{i}]=w end")
+
+    e.each(count, add)
+    e.counts[sums] = count
+    e.result(sums)
+
+
+def _type_check(command: str) -> Callable[[Emit, str], None]:
+    """Make the server raise WRONGTYPE while nothing is written."""
+    return lambda e, _: e.line(f"call('{command}',{e.key()})")
+
+
+# --- the writes ---------------------------------------------------------------------------------
+
+
+def _fresh(e: Emit, h: str, key: str) -> None:
+    if h == "g":
+        e.line(f"{e.use('fresh')}[#fresh+1]={key}")
+
+
+def _put(e: Emit, h: str, *, special: bool, conditional: bool) -> None:
+    key, count = _key(e, h), e.count()
+
+    def pair() -> tuple[str, str]:
+        field = e.take()
+        return field, e.value() if special else e.take()
+
+    if h == "h" and not conditional:
+        _collect(e, count, pair)
+        e.result("1")
+        return
+    if not conditional:
+        e.line(f"call('HSET',{key},{e.pairs(count, pair)})")
+        _fresh(e, h, key)
+        e.result("1")
+        return
+    held = e.held()
+    e.line(f"if {held} then")
+    e.line(f"call('HSET',{key},{e.pairs(count, pair)})")
+    _fresh(e, h, key)
+    e.line("else")
+    e.pass_over(count, 3 if special else 2)
+    e.line("end")
+    e.result(f"({held} and 1 or 0)")
+
+
+def _collect(e: Emit, count: Index, pair: Callable[[], tuple[str, str]]) -> None:
+    if isinstance(e, Unrolled):
+        for _ in range(int(count)):
+            e.head_write(*pair())
+        return
+    e.line(f"for _=1,{count} do")
+    e.head_write(*pair())
+    e.line("end")
+
+
+def _write_incr(e: Emit, h: str) -> None:
+    key, sums = _key(e, h), e.own_result()
+    count = e.counts[sums] if isinstance(e, Unrolled) else f"#{sums}"
+    names = e.texts(count)
+    if h == "h":
+        e.each(count, lambda i: e.head_write(names(i), f"{e.use('S')}({sums}[{i}])"))
+        return
+    e.each(
+        count,
+        lambda i: e.line(f"call('HSET',{key},{names(i)},{e.use('S')}({sums}[{i}]))"),
     )
+    _fresh(e, h, key)
 
 
-def _get_all(x: Text) -> str:
-    guard = "" if x.key_class == "b" else "alive and "
-    return f"{x.next_key()}R[o+1]={guard}{x.command('HGETALL')} or {{}}"
+def _append(e: Emit, h: str, *, stamped: bool) -> None:
+    head = "G" if h == "g" else "B"
+    key, slot, count, field, first, epoch = (
+        e.key(), e.take(), e.count(), e.take(), e.take(), e.take(),
+    )  # fmt: skip
+    base, length = e.name("x"), e.name("x")
+    e.line(f"local {base}=base[{slot}]")
+    e.line(f"if not {base} and call('LLEN',{key})>0 then call('DEL',{key}) end")
+    items = _stamped_items(e, count) if stamped else e.span(count)
+    e.line(f"local {length}=call('RPUSH',{key},{items})")
+    e.line(f"if not {base} then {base}={first}~='' and num({first}) or now base[{slot}]={base}")
+    e.line(f"call('HSET',{head},'~b'..{field},{e.use('S')}({base}))")
+    e.line(f"if {epoch}~='0' then call('HSET',{head},'~e'..{field},{epoch}) end")
+    _fresh(e, h, key)
+    e.line("end")
+    e.result(f"{base}+{length}-{count}")
 
 
-def _put_condition(x: Text) -> str:
-    return (
-        f"{x.fields()}I[o]=true "
-        "for i=1,n do if v[i] then "
-        "if A[p]=='a' then return fail(o,v[i]) end I[o]=false break end end p=p+1"
-    )
+def _stamped_items(e: Emit, count: Index) -> str:
+    stamps, items = e.name("f"), e.name("m")
+    e.line(f"local {stamps}={{}}")
+    e.each(e.count(), lambda i: e.line(f"{stamps}[{i}]={e.value()}"))
+    e.line(f"{stamps}=table.concat({stamps},' ')..'\\n' local {items}={{}}")
+    e.each(count, lambda i: e.line(f"{items}[{i}]={stamps}..{e.take()}"))
+    return f"unpack({items})"
 
 
-def _incr(x: Text) -> str:
-    return (
-        f"{x.fields()}local r={{}} "
-        "for i=1,n do local w=0 if v[i] then w=int(v[i]) end "
-        "if not w then return {3,o} end "
-        "local s=w+num(A[p]) p=p+1 "
-        "if s>9007199254740991 or s<-9007199254740991 then return fail(o,v[i]) end r[i]=s end "
-        "R[o+1]=r"
-    )
+def _trim(e: Emit, h: str) -> None:
+    head = "G" if h == "g" else "B"
+    key, slot, field, kind, bound = e.key(), e.take(), e.take(), e.take(), e.take()
+    cut = e.name("x")
+    e.line(f"local {cut}=0 do local bs=base[{slot}] if bs then")
+    e.line(f"local len=call('LLEN',{key})")
+    e.line(f"{cut}={kind}=='k' and len-num({bound}) or num({bound})-bs")
+    e.line(f"if {cut}>len then {cut}=len end if {cut}<0 then {cut}=0 end")
+    e.line(f"if {cut}>0 then call('LTRIM',{key},{e.use('S')}({cut}),-1)")
+    e.line(f"base[{slot}]=bs+{cut} call('HSET',{head},'~b'..{field},{e.use('S')}(bs+{cut}))")
+    e.line("end end end")
+    e.result(cut)
 
 
-def _type_check(command: str) -> Callable[[Text], str]:
-    return lambda x: "" if x.key_class == "h" else f"{x.next_key()}call('{command}',key)"
+def _truncate(e: Emit, h: str) -> None:
+    key, slot, field, start, cut = e.key(), e.take(), e.take(), e.take(), e.name("x")
+    e.line(f"local {cut}=0 do local bs=base[{slot}] if bs then")
+    e.line(f"local len,keep=call('LLEN',{key}),num({start})-bs if keep<0 then keep=0 end")
+    e.line(f"if keep<len then {cut}=len-keep")
+    e.line(f"if keep==0 then call('DEL',{key}) else")
+    e.line(f"call('LTRIM',{key},0,{e.use('S')}(keep-1)) end")
+    e.line(_next_epoch(e, h, slot, field))
+    e.line("end end end")
+    e.result(cut)
 
 
-# Before the writes: code -> text. `?`-codes are conditions of a Put, `t`-codes check a key's type.
-BEFORE: dict[str, Callable[[Text], str]] = {
+def _redact(e: Emit, h: str) -> None:
+    key, slot, field, item, count = e.key(), e.take(), e.take(), e.take(), e.count()
+    hits = e.name("x")
+    sequences = e.texts(count)
+    e.line(f"local {hits}=0 do local bs=base[{slot}] if bs then local len=call('LLEN',{key})")
+
+    def blank(i: Index) -> None:
+        e.line(f"do local at=num({sequences(i)})-bs if at>=0 and at<len then")
+        e.line(f"call('LSET',{key},{e.use('S')}(at),{item}) {hits}={hits}+1 end end")
+
+    e.each(count, blank)
+    e.line(f"if {hits}>0 then")
+    e.line(_next_epoch(e, h, slot, field))
+    e.line("end end end")
+    e.result(hits)
+
+
+def _next_epoch(e: Emit, h: str, slot: str, field: str) -> str:
+    head = "G" if h == "g" else "B"
+    return f"call('HSET',{head},'~e'..{field},{e.use('S')}((epoch[{slot}] or 0)+1))"
+
+
+def _delete(e: Emit, h: str) -> None:
+    e.result(f"call('UNLINK',{_key(e, h)})")
+    if h == "h":
+        e.line(f"{e.use('gone')}=true")
+
+
+def _delete_log(e: Emit, h: str) -> None:
+    head = "G" if h == "g" else "B"
+    e.result(f"call('UNLINK',{e.key()})")
+    field = e.take()
+    e.line(f"call('HDEL',{head},'~b'..{field},'~e'..{field})")
+
+
+def _delete_fields(e: Emit, h: str) -> None:
+    key, count = _key(e, h), e.count()
+    e.result(f"call('HDEL',{key},{e.span(count)})")
+
+
+def _index_put(e: Emit, h: str) -> None:
+    key, count, greater = e.key(), e.count(), e.take()
+
+    def pair() -> tuple[str, str]:
+        member = e.take()
+        return e.value(), member
+
+    pairs = e.pairs(count, pair)
+    e.line(f"if {greater}=='1' then call('ZADD',{key},'GT',{pairs})")
+    e.line(f"else call('ZADD',{key},{pairs}) end")
+    _fresh(e, h, key)
+    e.result("1")
+
+
+def _index_delete(e: Emit, _: str) -> None:
+    key, count, score, hits = e.key(), e.count(), e.take(), e.name("x")
+    members = e.texts(count)
+    e.line(f"local {hits}=0")
+
+    def remove(i: Index) -> None:
+        e.line(f"do local s={score}=='' or call('ZSCORE',{key},{members(i)})")
+        e.line(f"if s==true or s and num(s)==num({score}) then")
+        e.line(f"{hits}={hits}+call('ZREM',{key},{members(i)}) end end")
+
+    e.each(count, remove)
+    e.result(hits)
+
+
+def _expire(e: Emit, _: str) -> None:
+    ttl, count = e.take(), e.count()
+    e.use("expiry")
+    if isinstance(e, Unrolled) and ttl == '""':
+        e.line("exp=nil call('HDEL',G,'~x') call('PERSIST',G)")
+        e.each(count, lambda _: e.line(f"call('PERSIST',{e.key()})"))
+    elif isinstance(e, Unrolled):
+        e.line(f"exp=now+num({ttl})")
+        e.head_write("'~x'", f"{e.use('S')}(exp)")
+        _renew(e, count)
+    else:
+        e.line(f"if {ttl}=='' then exp=nil call('HDEL',G,'~x') call('PERSIST',G)")
+        e.line(f"for i=1,{count} do call('PERSIST',K[k]) k=k+1 end else")
+        e.line(f"exp=now+num({ttl})")
+        e.head_write("'~x'", f"{e.use('S')}(exp)")
+        _renew(e, count)
+        e.line("end")
+    e.result("0")
+
+
+def _renew(e: Emit, count: Index) -> None:
+    """The server's own expiry, days behind ours: the head last, so that it outlives its keys."""
+    until = f"{e.use('S')}(math.floor(exp/1000)"
+    if count == 0:
+        return
+    e.line(f"if {count}>0 then call('PEXPIREAT',G,{until}+691200000)) end")
+    e.each(count, lambda _: e.line(f"call('PEXPIREAT',{e.key()},{until}+604800000))"))
+
+
+Write = Callable[[Emit, str], None]
+
+# Codes that start with `t` check the type of a key; `?` marks the condition of a Put.
+BEFORE: dict[str, Write] = {
     "exists": _require_exists,
     "equals": _require_equals,
     "atmost": _require_at_most,
     "fields": _require_fields,
-    "before": lambda _: "if now>num(A[p]) then return fail(o,S(now)) end p=p+1",
-    "get": lambda x: f"{x.fields()}for i=1,n do v[i]=v[i] or false end R[o+1]=v",
+    "before": _require_before,
+    "get": _get,
     "getall": _get_all,
-    "clock": lambda _: "R[o+1]=now",
+    "clock": _clock,
     "put?": _put_condition,
     "puts?": _put_condition,
     "incr": _incr,
-    "tput": _type_check("HLEN"),
-    "tputs": _type_check("HLEN"),
-    "thdel": _type_check("HLEN"),
-    "tappend": _type_check("LLEN"),
-    "tappends": _type_check("LLEN"),
-    "ttrim": _type_check("LLEN"),
-    "ttruncate": _type_check("LLEN"),
-    "tredact": _type_check("LLEN"),
-    "tzadd": _type_check("ZCARD"),
-    "tzrem": _type_check("ZCARD"),
+    **{f"t{code}": _type_check("HLEN") for code in ("put", "puts", "hdel")},
+    **{
+        f"t{code}": _type_check("LLEN")
+        for code in ("append", "appends", "trim", "truncate", "redact")
+    },
+    **{f"t{code}": _type_check("ZCARD") for code in ("zadd", "zrem")},
 }
-
-
-def _put(x: Text, *, special: bool, conditional: bool) -> str:
-    value = "val(A[p+1],A[p+2])" if special else "A[p+1]"
-    width = 3 if special else 2
-    target = "wg" if x.key_class == "h" else "f"
-    collect = f"{target}[#{target}+1]=A[p] {target}[#{target}+1]={value}"
-    lines = [f"{x.next_key()}local n=num(A[p]) p=p+1 "]
-    if target == "f":
-        lines.append("local f={} ")
-    loop = f"for i=1,n do {collect} p=p+{width} end "
-    if target == "f":
-        loop += "call('HSET',key,unpack(f)) " + (
-            "fresh[#fresh+1]=key " if x.key_class == "g" else ""
-        )
-    if conditional:
-        lines.append(f"if I[o] then {loop} R[o+1]=1 else p=p+{width}*n R[o+1]=0 end")
-    else:
-        lines.append(f"{loop} R[o+1]=1")
-    return "".join(lines)
-
-
-def _write_incr(x: Text) -> str:
-    if x.key_class == "h":
-        return "local r=R[o+1] for i=1,#r do wg[#wg+1]=A[p] wg[#wg+1]=S(r[i]) p=p+1 end"
-    fresh = "fresh[#fresh+1]=key " if x.key_class == "g" else ""
-    return (
-        f"{x.next_key()}local r,f=R[o+1],{{}} "
-        "for i=1,#r do f[#f+1]=A[p] f[#f+1]=S(r[i]) p=p+1 end "
-        f"call('HSET',key,unpack(f)) {fresh}"
-    )
-
-
-def _append(x: Text, *, stamped: bool) -> str:
-    head = "wg" if x.key_class == "g" else "wb"
-    start = (
-        "local key,s,n=K[k],A[p],num(A[p+1]) k=k+1 p=p+2 "
-        "local bs=base[s] "
-        "if not bs then "
-        "if call('LLEN',key)>0 then call('DEL',key) end "
-        "bs=A[p+1]~='' and num(A[p+1]) or now base[s]=bs "
-        f"{head}[#{head}+1]='~b'..A[p] {head}[#{head}+1]=S(bs) "
-        f"if A[p+2]~='0' then {head}[#{head}+1]='~e'..A[p] {head}[#{head}+1]=A[p+2] end "
-        + ("fresh[#fresh+1]=key " if x.key_class == "g" else "")
-        + "end p=p+3 "
-    )
-    if not stamped:
-        push = "local len=call('RPUSH',key,unpack(A,p,p+n-1)) p=p+n "
-    else:
-        push = (
-            "local f={} for i=1,num(A[p]) do f[i]=val(A[p+1],A[p+2]) p=p+2 end p=p+1 "
-            "f=table.concat(f,' ')..'\\n' "
-            "local m={} for i=1,n do m[i]=f..A[p] p=p+1 end "
-            "local len=call('RPUSH',key,unpack(m)) "
-        )
-    return start + push + "R[o+1]=bs+len-n"
-
-
-def _trim(x: Text) -> str:
-    head = "wg" if x.key_class == "g" else "wb"
-    return (
-        "local key,s=K[k],A[p] k=k+1 local bs,cut=base[s],0 "
-        "if bs then local len=call('LLEN',key) "
-        "cut=A[p+2]=='k' and len-num(A[p+3]) or num(A[p+3])-bs "
-        "if cut>len then cut=len end if cut<0 then cut=0 end "
-        "if cut>0 then call('LTRIM',key,S(cut),-1) base[s]=bs+cut "
-        f"{head}[#{head}+1]='~b'..A[p+1] {head}[#{head}+1]=S(bs+cut) end end "
-        "p=p+4 R[o+1]=cut"
-    )
-
-
-def _next_epoch(x: Text) -> str:
-    head = "wg" if x.key_class == "g" else "wb"
-    return f"{head}[#{head}+1]='~e'..A[p+1] {head}[#{head}+1]=S((epoch[s] or 0)+1) "
-
-
-def _truncate(x: Text) -> str:
-    return (
-        "local key,s=K[k],A[p] k=k+1 local bs,cut=base[s],0 "
-        "if bs then local len=call('LLEN',key) local keep=num(A[p+2])-bs "
-        "if keep<0 then keep=0 end "
-        "if keep<len then cut=len-keep "
-        "if keep==0 then call('DEL',key) else call('LTRIM',key,0,S(keep-1)) end "
-        f"{_next_epoch(x)}end end p=p+3 R[o+1]=cut"
-    )
-
-
-def _redact(x: Text) -> str:
-    return (
-        "local key,s,n=K[k],A[p],num(A[p+3]) k=k+1 local bs,hit=base[s],0 "
-        "if bs then local len=call('LLEN',key) "
-        "for i=1,n do local at=num(A[p+3+i])-bs "
-        "if at>=0 and at<len then call('LSET',key,S(at),A[p+2]) hit=hit+1 end end "
-        f"if hit>0 then {_next_epoch(x)}end end p=p+4+n R[o+1]=hit"
-    )
-
-
-def _delete(x: Text) -> str:
-    if x.key_class == "h":
-        return "R[o+1]=call('UNLINK',G) gone=true"
-    return "R[o+1]=call('UNLINK',K[k]) k=k+1"
-
-
-def _delete_log(x: Text) -> str:
-    head = "G" if x.key_class == "g" else "B"
-    return f"R[o+1]=call('UNLINK',K[k]) k=k+1 call('HDEL',{head},'~b'..A[p],'~e'..A[p]) p=p+1"
-
-
-def _delete_fields(x: Text) -> str:
-    read = "local n=num(A[p]) "
-    return f"{x.next_key()}{read}R[o+1]={x.command('HDEL', 'unpack(A,p+1,p+n)')} p=p+1+n"
-
-
-def _index_put(x: Text) -> str:
-    fresh = "fresh[#fresh+1]=key " if x.key_class == "g" else ""
-    return (
-        "local key=K[k] k=k+1 local n,gt=num(A[p]),A[p+1]=='1' p=p+2 local f={} "
-        "for i=1,n do f[#f+1]=val(A[p+1],A[p+2]) f[#f+1]=A[p] p=p+3 end "
-        "if gt then call('ZADD',key,'GT',unpack(f)) else call('ZADD',key,unpack(f)) end "
-        f"{fresh}R[o+1]=1"
-    )
-
-
-def _index_delete(_: Text) -> str:
-    return (
-        "local key,n,want=K[k],num(A[p]),A[p+1] k=k+1 p=p+2 local hit=0 "
-        "if want=='' then hit=call('ZREM',key,unpack(A,p,p+n-1)) else "
-        "for i=p,p+n-1 do local s=call('ZSCORE',key,A[i]) "
-        "if s and num(s)==num(want) then hit=hit+call('ZREM',key,A[i]) end end end "
-        "p=p+n R[o+1]=hit"
-    )
-
-
-def _expire(_: Text) -> str:
-    return (
-        "local ttl,n=A[p],num(A[p+1]) p=p+2 "
-        "if ttl=='' then exp_new=nil exp=nil call('HDEL',G,'~x') call('PERSIST',G) "
-        "for i=1,n do call('PERSIST',K[k]) k=k+1 end "
-        "else exp_new=now+num(ttl) wg[#wg+1]='~x' wg[#wg+1]=S(exp_new) "
-        "if n>0 then call('PEXPIREAT',G,S(math.floor(exp_new/1000)+691200000)) end "
-        "for i=1,n do call('PEXPIREAT',K[k],S(math.floor(exp_new/1000)+604800000)) k=k+1 end end "
-        "R[o+1]=0"
-    )
-
-
-# The writes: code -> text.
-WRITE: dict[str, Callable[[Text], str]] = {
-    "put": lambda x: _put(x, special=False, conditional=False),
-    "puts": lambda x: _put(x, special=True, conditional=False),
-    "put?": lambda x: _put(x, special=False, conditional=True),
-    "puts?": lambda x: _put(x, special=True, conditional=True),
+WRITE: dict[str, Write] = {
+    "put": lambda e, h: _put(e, h, special=False, conditional=False),
+    "puts": lambda e, h: _put(e, h, special=True, conditional=False),
+    "put?": lambda e, h: _put(e, h, special=False, conditional=True),
+    "puts?": lambda e, h: _put(e, h, special=True, conditional=True),
     "incr": _write_incr,
-    "append": lambda x: _append(x, stamped=False),
-    "appends": lambda x: _append(x, stamped=True),
+    "append": lambda e, h: _append(e, h, stamped=False),
+    "appends": lambda e, h: _append(e, h, stamped=True),
     "trim": _trim,
     "truncate": _truncate,
     "redact": _redact,

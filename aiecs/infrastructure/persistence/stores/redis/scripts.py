@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from aiecs.infrastructure.persistence.stores.redis.script import Shape, source
+from aiecs.infrastructure.persistence.stores.redis.script import Shape, dynamic_source
 
 
 class Script(NamedTuple):
@@ -24,7 +24,7 @@ class Scripts:
     def of(self, shape: Shape) -> Script:
         """The script of a shape of arguments."""
         found = self._by_shape.get(shape)
-        return found if found is not None else self.add(shape, source(shape))
+        return found if found is not None else self.add(shape, dynamic_source(shape))
 
     def add(self, name: object, text: str) -> Script:
         """Keep a script under a name of its own."""
