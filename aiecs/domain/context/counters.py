@@ -29,7 +29,10 @@ _PLACES = tuple((bucket_of(f"n:{shard}"), f"_n:{shard}") for shard in range(SHAR
 
 
 class Counters:
-    """Totals over the whole store; adding costs no I/O. Safe from any thread and loop."""
+    """Totals over the whole store; adding costs no I/O. Safe from any thread and loop.
+
+    `on_beat` is called now and then while totals change, on a running loop.
+    """
 
     def __init__(self, apply: Apply, tasks: BackgroundTasks) -> None:
         self._apply = apply
@@ -37,6 +40,7 @@ class Counters:
         self._lock = threading.Lock()
         self._pending: dict[str, int] = {}
         self._armed_until = 0.0
+        self.on_beat: Callable[[], None] = _nothing
         self._place = random.choice(_PLACES)  # noqa: S311 - spreads load
 
     def add(self, name: Total, delta: int) -> None:
@@ -48,6 +52,7 @@ class Counters:
             # A loop that closes takes its timer with it: then the next delta arms another one.
             self._armed_until = now + _GIVE_UP_AFTER
             asyncio.get_running_loop().call_later(FLUSH_AFTER, self._fire)
+            self.on_beat()
 
     def subtract(self, removed: DeletionReport, *, ended: int = 0) -> None:
         """Take what a deletion removed off the totals; `ended` of its sessions had ended."""
@@ -116,6 +121,10 @@ class Counters:
         for bucket, key in _PLACES:
             fields = _encode(totals) if (bucket, key) == self._place else zero
             await self._apply(Batch(bucket, "", (Put(key, fields),)))
+
+
+def _nothing() -> None:
+    """What `on_beat` does unless told otherwise."""
 
 
 def _read(place: tuple[int, str]) -> Batch:

@@ -12,13 +12,14 @@ from aiecs.domain.context.tasks import BackgroundTasks
 
 logger = logging.getLogger("aiecs")
 
+_MAX_CORRUPT = 10_000
+
 
 class Runtime:
     """One engine's store and settings. Holds nothing that is bound to an event loop.
 
     `session_ttl` and `checkpoint_ttl` are microseconds, None for "never expires";
-    `timeout` bounds each store call in seconds; `corrupt` counts records that could not be
-    decoded and were left out of an answer.
+    `timeout` bounds each store call in seconds.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Runtime:
         self.strict_sessions = strict_sessions
         self.max_messages = max_messages
         self.timeout = timeout
-        self.corrupt = 0
+        self._corrupt: set[tuple[str, str]] = set()
         self.tasks = BackgroundTasks()
         self.counters = Counters(self.apply, self.tasks)
 
@@ -50,7 +51,14 @@ class Runtime:
         results = await self.store.apply(batch, timeout=self.timeout)
         return [] if results is None else results
 
+    @property
+    def corrupt(self) -> int:
+        """How many records could not be decoded and were left out; at most 10,000."""
+        return len(self._corrupt)
+
     def note_corrupt(self, what: str, where: str) -> None:
-        """Count a record that could not be decoded; the caller leaves it out and goes on."""
-        self.corrupt += 1
-        logger.warning("corrupt %s left out", what, extra={"record": what, "place": where})
+        """Count a record that cannot be decoded, once; the caller leaves it out and goes on."""
+        mark = (what, where)
+        if mark not in self._corrupt and len(self._corrupt) < _MAX_CORRUPT:
+            self._corrupt.add(mark)
+            logger.warning("corrupt %s left out", what, extra={"record": what, "place": where})

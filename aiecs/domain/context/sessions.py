@@ -36,7 +36,7 @@ from aiecs.core.interface.store import (
 )
 from aiecs.core.keys import Place, session_place
 from aiecs.domain.context.activity import Activity
-from aiecs.domain.context.groups import retire_session, session_keys
+from aiecs.domain.context.groups import make_room, session_keys
 from aiecs.domain.context.indexes import announce_session
 from aiecs.domain.context.models import SessionMetrics
 from aiecs.domain.context.runtime import Runtime
@@ -179,7 +179,7 @@ class Sessions:
         try:
             results = await self._runtime.apply(Batch(bucket, group, ops))
         except GroupExpired:
-            await self._make_room(session_id)
+            await make_room(self._runtime, session_id)
             return None
         except GuardFailed:
             return None
@@ -190,12 +190,6 @@ class Sessions:
         now = b"%d" % results[2]
         found = {**put, "~i": now, "l": now, "u": user_id.encode()}
         return read_session(self._runtime, session_id, found)
-
-    async def _make_room(self, session_id: str) -> None:
-        """Remove what an expired session left, but for its links to threads that live on."""
-        removed = await retire_session(self._runtime, session_id, make_room=True)
-        if removed is not None:
-            self._runtime.counters.subtract(removed)
 
     async def _adopt(self, session_id: str, user_id: str, put: dict[str, bytes]) -> None:
         """Give an unowned session to a user; without effect when it is not unowned any more."""

@@ -1,0 +1,139 @@
+"""Conversations: messages appended to a session's log, and read back in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiecs.core.errors import InvalidInputError
+from aiecs.core.ids import check_id
+from aiecs.core.interface.store import MAX_BATCH_BYTES, Append, Arg, Incr, Op, Trim
+from aiecs.domain.context.history import PAGE, History
+from aiecs.domain.context.idempotency import IdempotentWrites, Once, digest_of
+from aiecs.domain.context.messages import (
+    StoredMessage,
+    encode_message,
+    new_message,
+    taken_over,
+    tokens_of,
+)
+from aiecs.domain.context.models import ConversationMessage
+from aiecs.domain.context.runtime import Runtime
+from aiecs.domain.context.sessions import Sessions
+from aiecs.domain.context.tail_cache import TailCache
+
+MAX_MESSAGES_AT_ONCE = 1_000
+_ROOM_FOR_OPS = 64 * 1024
+
+
+class Conversations:
+    """The messages of sessions."""
+
+    def __init__(self, runtime: Runtime, sessions: Sessions, cache: TailCache) -> None:
+        self._runtime = runtime
+        self._sessions = sessions
+        self._once = IdempotentWrites(sessions)
+        self._history = History(runtime, cache)
+        keep = runtime.max_messages
+        self._trim: tuple[Op, ...] = () if keep is None else (Trim("m", keep=keep),)
+        append = Append("m", (Arg(0),))
+        self._plain = sessions.prepare("add_message", append, *self._trim)
+        tokens = Incr("", {"ti": Arg(1), "to": Arg(2)})
+        self._counted = sessions.prepare("add_message_tokens", append, *self._trim, tokens)
+
+    async def add(
+        self,
+        session_id: str,
+        role: str,
+        content: str,
+        metadata: dict[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **rest: Any,
+    ) -> bool:
+        """Append one message in one batch, True. See `ContextEngine.add_conversation_message`."""
+        message = new_message(role, content, metadata, **rest)
+        if idempotency_key is not None:
+            return await self._add(session_id, [message], idempotency_key)
+        item = encode_message(message)
+        tokens = tokens_of(message) if metadata else None
+        if tokens is None:
+            results = await self._sessions.run(session_id, self._plain, (item,))
+        else:
+            args = (item, tokens.read, tokens.written)
+            results = await self._sessions.run(session_id, self._counted, args)
+        self._count(1, results)
+        return True
+
+    async def add_all(
+        self,
+        session_id: str,
+        messages: Iterable[ConversationMessage | Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+    ) -> bool:
+        """Append all or none, in order, True. See `ContextEngine.add_conversation_messages`."""
+        made = [taken_over(message) for message in messages]
+        if len(made) > MAX_MESSAGES_AT_ONCE:
+            raise InvalidInputError(f"at most {MAX_MESSAGES_AT_ONCE} messages at once")
+        return await self._add(session_id, made, idempotency_key) if made else True
+
+    async def _add(self, session_id: str, messages: list[StoredMessage], key: str | None) -> bool:
+        items = tuple(encode_message(message) for message in messages)
+        if sum(map(len, items)) > MAX_BATCH_BYTES - _ROOM_FOR_OPS:
+            raise InvalidInputError("messages at once take less than 8 MiB together")
+        ops: tuple[Op, ...] = (Append("m", items), *self._trim, *_token_ops(messages))
+        if key is None:
+            results: list[Any] | None = await self._sessions.apply(session_id, ops)
+        else:
+            once = Once(check_id(key, "idempotency_key"), digest_of(messages))
+            results = await self._once.apply(session_id, once, ops)
+            if results is None:
+                return True
+        self._count(len(messages), results)
+        return True
+
+    def _count(self, added: int, results: list[Any] | None) -> None:
+        if self._trim and results:
+            added -= results[1]
+        self._runtime.counters.add("messages", added)
+
+    async def history(
+        self,
+        session_id: str,
+        limit: int | None = 50,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[ConversationMessage]:
+        """Messages, oldest first. See `ContextEngine.get_conversation_history`."""
+        wanted = _limit(limit)
+        if before is None and after is None and wanted is not None and wanted <= PAGE:
+            return await self._history.latest(session_id, wanted)
+        stop, start = _sequence(before, "before"), _sequence(after, "after")
+        if start is not None and wanted is not None:
+            return await self._history.after(session_id, start, wanted, stop)
+        return await self._history.before(session_id, wanted, stop, -1 if start is None else start)
+
+
+def _token_ops(messages: list[StoredMessage]) -> tuple[Op, ...]:
+    counted = [tokens for message in messages if (tokens := tokens_of(message)) is not None]
+    if not counted:
+        return ()
+    read, written = (sum(column) for column in zip(*counted, strict=True))
+    return (Incr("", {"ti": read, "to": written}),)
+
+
+def _limit(limit: int | None) -> int | None:
+    """None for all messages."""
+    if limit is None:
+        return None
+    if type(limit) is not int:
+        raise InvalidInputError(f"limit is an int or None, got {type(limit).__name__}")
+    return limit if limit > 0 else None
+
+
+def _sequence(value: int | None, what: str) -> int | None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise InvalidInputError(f"{what} is the seq of a message, got {value!r}")
+    return value

@@ -1,0 +1,208 @@
+"""Keeping a store in order and telling how it is: clean-up, health, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from math import isfinite
+from typing import Any
+
+from aiecs.core.clock import utcnow
+from aiecs.core.errors import InvalidInputError, StoreError
+from aiecs.core.interface.store import (
+    NOW,
+    Batch,
+    GuardFailed,
+    IndexRange,
+    Put,
+    RequireAtMost,
+    now_plus,
+)
+from aiecs.core.keys import bucket_of
+from aiecs.domain.context.groups import read_session, read_thread
+from aiecs.domain.context.indexes import SESSIONS, THREADS, IndexPlace, entries
+from aiecs.domain.context.monitoring import Monitor
+from aiecs.domain.context.process_memory import process_memory_share
+from aiecs.domain.context.runtime import Runtime
+from aiecs.domain.context.sweep import sweep_sessions, sweep_threads
+from aiecs.domain.context.tail_cache import TailCache
+
+logger = logging.getLogger("aiecs")
+
+SWEEP_EVERY = 60.0
+_LEASE = 50_000_000
+_LEASE_BUCKET = bucket_of("lease:sweep")
+_HOUR = 3_600_000_000
+_MAX_HOURS = 24 * 365 * 30
+_PAGE = 500
+
+
+class Maintenance:
+    """Clean-up and diagnosis of one engine's store."""
+
+    def __init__(
+        self, runtime: Runtime, monitor: Monitor, cache: TailCache, *, fallback: bool = False
+    ) -> None:
+        self._runtime = runtime
+        self._monitor = monitor
+        self._cache = cache
+        self._fallback = fallback
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    # --- clean-up -------------------------------------------------------------------------------
+
+    async def cleanup(self, max_idle_hours: float = 24) -> int:
+        """Remove idle and expired sessions. See `ContextEngine.cleanup_expired_sessions`."""
+        number = type(max_idle_hours) in (int, float) and isfinite(max_idle_hours)
+        if not number or not 0 <= max_idle_hours <= _MAX_HOURS:
+            raise InvalidInputError(f"max_idle_hours is 0..{_MAX_HOURS}, got {max_idle_hours!r}")
+        removed = await sweep_sessions(self._runtime, round(max_idle_hours * _HOUR))
+        await sweep_threads(self._runtime)
+        return removed
+
+    def start(self) -> None:
+        """Sweep every 60 s on the running loop; on the next loop in use when that one is gone."""
+        self._runtime.counters.on_beat = self._arm
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._closed or (self._loop is not None and not self._loop.is_closed()):
+            return
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(SWEEP_EVERY, self._fire)
+
+    def _fire(self) -> None:
+        if self._closed or self._loop is None:
+            return
+        self._runtime.tasks.spawn(self.sweep())
+        self._timer = self._loop.call_later(SWEEP_EVERY, self._fire)
+
+    def stop(self) -> None:
+        """Sweep no more."""
+        self._closed = True
+        if self._timer is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._timer.cancel)
+
+    async def sweep(self) -> int:
+        """Remove what has expired, unless another process has done so within the last 50 s."""
+        if not await self._lease():
+            return 0
+        removed = await sweep_sessions(self._runtime)
+        await sweep_threads(self._runtime)
+        return removed
+
+    async def _lease(self) -> bool:
+        until = {"until": now_plus(_LEASE)}
+        ops = (RequireAtMost("_lease", "until", NOW), Put("_lease", until))
+        try:
+            await self._runtime.apply(Batch(_LEASE_BUCKET, "", ops))
+        except GuardFailed as refusal:
+            if refusal.found is not None:
+                return False
+            with suppress(GuardFailed):
+                first = (Put("_lease", until, if_absent="abort"),)
+                await self._runtime.apply(Batch(_LEASE_BUCKET, "", first))
+                return True
+            return False
+        return True
+
+    async def recount(self) -> dict[str, int]:
+        """Count everything again and set the store-wide totals to it; the totals.
+
+        Reads the whole store. What is written meanwhile may be missing from the totals.
+        """
+        totals = {"sessions": 0, "ended": 0, "messages": 0, "checkpoints": 0}
+        async for session_id in self._members(SESSIONS):
+            session = await read_session(self._runtime, session_id)
+            if session is not None:
+                totals["sessions"] += session.holds.sessions
+                totals["ended"] += "st" in session.head
+                totals["messages"] += session.holds.messages
+        async for thread_id in self._members(THREADS):
+            thread = await read_thread(self._runtime, thread_id)
+            if thread is not None:
+                totals["checkpoints"] += thread.holds.checkpoints
+        await self._runtime.counters.replace(totals)
+        return totals
+
+    async def _members(self, places: tuple[IndexPlace, ...]) -> Any:
+        mark: tuple[str, int] | None = None
+        seen: set[str] = set()
+        while True:
+            ask = IndexRange("_", limit=_PAGE, cursor=mark)
+            page = await entries(self._runtime, places, ask)
+            for entry in page:
+                if entry.member not in seen:
+                    seen.add(entry.member)
+                    yield entry.member
+            if len(page) < _PAGE:
+                return
+            mark = page[-1].member, page[-1].score
+
+    # --- diagnosis ------------------------------------------------------------------------------
+
+    async def health(self) -> dict[str, Any]:
+        """How the engine is, never raising. See `ContextEngine.health_check`."""
+        issues: list[str] = []
+        totals: dict[str, int] | None = None
+        try:
+            await self._runtime.store.ping()
+            totals = await self._runtime.counters.totals()
+        except StoreError as error:
+            issues.append(f"{type(error).__name__}: {error}")
+        status = "unhealthy" if issues else "healthy"
+        issues += self._concerns()
+        if issues and status == "healthy":
+            status = "degraded"
+        name = self._runtime.store.capabilities.name
+        return {
+            "status": status,
+            "storage_backend": name,
+            "redis_connected": name == "redis" and totals is not None,
+            "active_sessions": None if totals is None else _active(totals),
+            "total_messages": None if totals is None else totals.get("messages", 0),
+            "issues": issues,
+            "timestamp": utcnow().isoformat(),
+        }
+
+    def _concerns(self) -> list[str]:
+        found = []
+        if self._fallback:
+            found.append("Redis was not reachable at start: data is kept in this process only")
+        if self._runtime.corrupt:
+            found.append(f"{self._runtime.corrupt} corrupt records were left out of answers")
+        return found
+
+    async def metrics(self) -> dict[str, Any]:
+        """Totals and latencies. See `ContextEngine.get_metrics`."""
+        totals = await self._runtime.counters.totals()
+        latency = self._monitor.latency()
+        name = self._runtime.store.capabilities.name
+        return {
+            "total_sessions": totals.get("sessions", 0),
+            "active_sessions": _active(totals),
+            "total_messages": totals.get("messages", 0),
+            "total_checkpoints": totals.get("checkpoints", 0),
+            "memory_usage": process_memory_share(),
+            "storage_performance": {
+                "avg_response_time": latency.average,
+                "p50": latency.p50,
+                "p99": latency.p99,
+                "cache_hit_rate": self._cache.hit_rate,
+            },
+            "operations": {
+                operation: found._asdict() for operation, found in self._monitor.latencies().items()
+            },
+            "failed_operations": self._monitor.failures,
+            "corrupt_records": self._runtime.corrupt,
+            "storage_backend": name,
+            "redis_connected": name == "redis",
+            "timestamp": utcnow().isoformat(),
+        }
+
+
+def _active(totals: dict[str, int]) -> int:
+    return max(0, totals.get("sessions", 0) - totals.get("ended", 0))

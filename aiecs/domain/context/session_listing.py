@@ -1,0 +1,129 @@
+"""Sessions found again: by user, by status, by latest activity, in pages."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import msgspec
+
+from aiecs.core.errors import InvalidInputError
+from aiecs.core.ids import check_id
+from aiecs.core.interface.store import Batch, Clock, Get, IndexRange
+from aiecs.core.keys import session_place
+from aiecs.domain.context.indexes import SESSIONS, Entry, drop_stale, entries, sessions_of
+from aiecs.domain.context.models import Page, SessionMetrics
+from aiecs.domain.context.runtime import Runtime
+from aiecs.domain.context.session_record import check_status, read_session
+
+MAX_LIMIT = 1_000
+MAX_SCANNED = 1_000
+_AT_ONCE = 100
+
+_Mark = tuple[str, int]
+
+
+class _Wanted(NamedTuple):
+    """What a listing looks for."""
+
+    user_id: str | None
+    status: str | None
+    newest: bool
+
+
+class SessionListing:
+    """Walks the advisory indexes and reads what they point to."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def page(
+        self,
+        user_id: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[SessionMetrics]:
+        """Sessions, latest indexed activity first. See `ContextEngine.list_sessions`."""
+        if type(limit) is not int or not 0 < limit <= MAX_LIMIT:
+            raise InvalidInputError(f"limit is 1..{MAX_LIMIT}, got {limit!r}")
+        wanted = _wanted(user_id, status, newest=True)
+        mark = None if cursor is None else _mark(cursor)
+        found, mark = await self._scan(wanted, limit, mark)
+        return Page(found, None if mark is None else _cursor(mark))
+
+    async def walk(
+        self, user_id: str | None = None, status: str | None = None
+    ) -> AsyncIterator[SessionMetrics]:
+        """Every session once, oldest activity first: one that is used meanwhile is not missed."""
+        wanted = _wanted(user_id, status, newest=False)
+        seen: set[str] = set()
+        mark: _Mark | None = None
+        while True:
+            found, mark = await self._scan(wanted, _AT_ONCE, mark)
+            for session in found:
+                if session.session_id not in seen:
+                    seen.add(session.session_id)
+                    yield session
+            if mark is None:
+                return
+
+    async def _scan(
+        self, wanted: _Wanted, limit: int, mark: _Mark | None
+    ) -> tuple[list[SessionMetrics], _Mark | None]:
+        """Up to `limit` sessions behind `mark`, and the mark to go on from, None at the end."""
+        places = SESSIONS if wanted.user_id is None else (sessions_of(wanted.user_id),)
+        found: list[SessionMetrics] = []
+        scanned = 0
+        while scanned < MAX_SCANNED:
+            size = min(_AT_ONCE, limit - len(found))
+            ask = IndexRange("_", limit=size, reverse=wanted.newest, cursor=mark)
+            page = await entries(self._runtime, places, ask)
+            found += await self._sessions(page, wanted)
+            if len(page) < size:
+                return found, None
+            mark = page[-1].member, page[-1].score
+            scanned += len(page)
+            if len(found) >= limit:
+                break
+        return found, mark
+
+    async def _sessions(self, page: list[Entry], wanted: _Wanted) -> list[SessionMetrics]:
+        found = await asyncio.gather(*(self._session(entry, wanted) for entry in page))
+        return [session for session in found if session is not None]
+
+    async def _session(self, entry: Entry, wanted: _Wanted) -> SessionMetrics | None:
+        place = session_place(entry.member)
+        now, head = await self._runtime.read(Batch(*place, (Clock(), Get("")), raw=True))
+        owner = head.get("u", b"")
+        foreign = wanted.user_id is not None and owner != wanted.user_id.encode()
+        if "~i" not in head or foreign:
+            await drop_stale(self._runtime, entry, now)
+            return None
+        if "~x" in head and int(head["~x"]) <= now:
+            return None
+        session = read_session(self._runtime, entry.member, head)
+        return session if wanted.status in (None, session.status) else None
+
+
+def _wanted(user_id: str | None, status: str | None, *, newest: bool) -> _Wanted:
+    if user_id is not None:
+        check_id(user_id, "user_id")
+    if status is not None:
+        check_status(status)
+    return _Wanted(user_id, status, newest)
+
+
+def _cursor(mark: _Mark) -> str:
+    return urlsafe_b64encode(msgspec.json.encode(mark)).decode().rstrip("=")
+
+
+def _mark(cursor: str) -> _Mark:
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        return msgspec.json.decode(text, type=tuple[str, int])
+    except (msgspec.MsgspecError, binascii.Error, TypeError, ValueError):
+        raise InvalidInputError("this cursor is not from list_sessions") from None
