@@ -35,15 +35,17 @@ _PRUNE_EVERY = 64
 
 
 class Entry:
-    """What one caller waits for: some commands and their replies, in order."""
+    """What one caller waits for: commands and their replies, in order.
 
-    __slots__ = ("commands", "deadline", "future", "receipt", "replies", "script", "sent", "size")
+    A write is one script call in `commands`, its receipt at `receipt_at`, filled in when sent.
+    """
+
+    __slots__ = ("commands", "deadline", "future", "receipt_at", "replies", "script", "sent", "size")
 
     def __init__(
         self,
-        commands: list[Any],
+        commands: Any,
         future: asyncio.Future[Any],
-        *,
         size: int,
         deadline: float,
         script: Script | None = None,
@@ -53,7 +55,7 @@ class Entry:
         self.size = size
         self.deadline = deadline
         self.script = script
-        self.receipt: tuple[str, int] | None = None
+        self.receipt_at = 0
         self.replies: list[Any] | None = None
         self.sent = False
 
@@ -72,7 +74,7 @@ class Lane:
         self._scripts = scripts
         self._timeout = timeout
         self._name = name
-        self._writer = secrets.token_urlsafe(5)
+        self._writer = "w:" + secrets.token_urlsafe(5)
         self._number = 0
         self._count = 0
         self._clock_offset = 0
@@ -109,17 +111,28 @@ class Lane:
             self._send(entry)
 
     @property
-    def full(self) -> bool:
-        """Whether a caller must wait for a slot."""
-        return bool(self._slots) or self._entries >= MAX_ENTRIES or self._bytes >= MAX_BYTES
+    def busy(self) -> bool:
+        """Whether a caller has to be admitted before it submits."""
+        return (
+            self._entries >= MAX_ENTRIES
+            or self._bytes >= MAX_BYTES
+            or self._down is not None
+            or bool(self._slots)
+        )
+
+    async def admit(self, deadline: float) -> None:
+        """Wait for room, first come first served; fail at once while the server is down."""
+        self.check()
+        if self._slots or self._entries >= MAX_ENTRIES or self._bytes >= MAX_BYTES:
+            await self._slot(deadline)
+            self.check()
 
     def check(self) -> None:
         """Fail at once while the server is known to be down."""
         if self._down is not None:
             raise type(self._down)(str(self._down))
 
-    async def slot(self, deadline: float) -> None:
-        """Wait, first come first served, until there is room to submit."""
+    async def _slot(self, deadline: float) -> None:
         slot: asyncio.Future[None] = self._loop.create_future()
         self._slots.append(slot)
         try:
@@ -135,43 +148,40 @@ class Lane:
             with contextlib.suppress(ValueError):
                 self._slots.remove(slot)
 
-    def write_commands(self, script: Script, keys: list[Any], arguments: list[Any]) -> list[Any]:
-        """An EVALSHA whose receipt is filled in when it is sent."""
-        return ["EVALSHA", script.sha, len(keys), *keys, "", "", "0", *arguments]
+    def receipt(self) -> tuple[str, int, str]:
+        """Writer, number and whether to prune old receipts, for the next write of this lane."""
+        self._count += 1
+        # The server's microseconds: it tells a receipt's age, and rises over reconnects too.
+        number = time.monotonic_ns() // 1000 + self._clock_offset
+        if number <= self._number:
+            number = self._number + 1
+        self._number = number
+        return self._writer, number, "0" if self._count % _PRUNE_EVERY else "1"
 
     def _send(self, entry: Entry) -> None:
-        if entry.script is not None:
-            self._stamp(entry)
-            self._buffer.append(pack_command(tuple(entry.commands)))
+        script = entry.script
+        if script is not None:
+            commands = entry.commands
+            if not entry.receipt_at:
+                commands = self._with_receipt(entry)
+            if script.sha not in self._loaded:
+                self._loaded.add(script.sha)
+                commands = ("EVAL", script.text, *commands[2:])
+            self._buffer.append(pack_command(commands))
         else:
-            self._buffer.extend(pack_command(command) for command in entry.commands)
+            self._buffer.extend(map(pack_command, entry.commands))
         entry.sent = True
         self._inflight.append(entry)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
-    def _stamp(self, entry: Entry) -> None:
-        commands, script = entry.commands, entry.script
-        assert script is not None  # noqa: S101 - for the type checker
-        if script.sha in self._loaded:
-            commands[0], commands[1] = "EVALSHA", script.sha
-        else:
-            self._loaded.add(script.sha)
-            commands[0], commands[1] = "EVAL", script.text
-        if entry.receipt is None:
-            entry.receipt = (self._writer, self._next_number())
-            at = 3 + commands[2]
-            commands[at] = "w:" + entry.receipt[0]
-            commands[at + 1] = entry.receipt[1]
-            self._count += 1
-            commands[at + 2] = "1" if self._count % _PRUNE_EVERY == 0 else "0"
-
-    def _next_number(self) -> int:
-        # The server's microseconds: it tells a receipt's age, and rises over reconnects too.
-        number = time.monotonic_ns() // 1000 + self._clock_offset
-        self._number = number if number > self._number else self._number + 1
-        return self._number
+    def _with_receipt(self, entry: Entry) -> tuple[Any, ...]:
+        commands = entry.commands
+        at = entry.receipt_at = 3 + commands[2]
+        entry.commands = (*commands[:at], *self.receipt(), *commands[at + 3 :])
+        stamped: tuple[Any, ...] = entry.commands
+        return stamped
 
     def _flush(self) -> None:
         self._flushing = False
@@ -184,17 +194,23 @@ class Lane:
     def received(self, reply: Any) -> None:
         """Take one reply; the connection calls this in order."""
         entry = self._inflight[0]
-        if entry.script is None and len(entry.commands) > 1:
-            if entry.replies is None:
-                entry.replies = []
-            entry.replies.append(reply)
-            if len(entry.replies) < len(entry.commands):
+        if entry.script is None:
+            if len(entry.commands) > 1:
+                if entry.replies is None:
+                    entry.replies = []
+                entry.replies.append(reply)
+                if len(entry.replies) < len(entry.commands):
+                    return
+                reply = entry.replies
+            self._inflight.popleft()
+        else:
+            self._inflight.popleft()
+            if type(reply) is not list and self._must_repeat(entry, reply):
                 return
-            reply = entry.replies
-        self._inflight.popleft()
-        if entry.script is not None and self._must_repeat(entry, reply):
-            return
-        self._release(entry)
+        self._entries -= 1
+        self._bytes -= entry.size
+        if self._slots:
+            self._wake()
         if not entry.future.done():
             entry.future.set_result(reply)
 
@@ -210,15 +226,18 @@ class Lane:
         if entry.future.done():
             return False
         # A refusal before anything ran: the next try is another batch, with a number of its own.
-        entry.receipt = None
-        assert entry.script is not None  # noqa: S101 - for the type checker
-        self._loaded.discard(entry.script.sha)
+        entry.receipt_at = 0
+        if entry.script is not None:
+            self._loaded.discard(entry.script.sha)
         self._send(entry)
         return True
 
     def _release(self, entry: Entry) -> None:
         self._entries -= 1
         self._bytes -= entry.size
+        self._wake()
+
+    def _wake(self) -> None:
         while self._slots and self._entries < MAX_ENTRIES and self._bytes < MAX_BYTES:
             slot = self._slots.popleft()
             if not slot.done():

@@ -1,8 +1,6 @@
 """A plan compiled once: its constants inside the script, its open values the only arguments."""
 
 from __future__ import annotations
-
-import secrets
 from typing import Any
 
 from aiecs.core.interface import store as port
@@ -14,12 +12,13 @@ from aiecs.infrastructure.persistence.stores.redis.script import unrolled_source
 from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
 _RECEIPT_ARGUMENTS = 3
+_KNOWN = 4_096
 
 
 class Prepared:
-    """How to make keys and arguments of one call of a plan."""
+    """How to make the command of one call of a plan."""
 
-    __slots__ = ("_grouped", "_heads", "_nonce", "_suffixes", "decoders", "script")
+    __slots__ = ("_grouped", "_heads", "_known", "_suffixes", "decode", "random", "script")
 
     def __init__(self, plan: port.Plan, layout: Layout, scripts: Scripts) -> None:
         grouped = any(
@@ -28,31 +27,35 @@ class Prepared:
         )
         _check_plan(plan, grouped=grouped)
         encoded = encode(plan.ops, group=grouped)
-        self._nonce = encoded.shape.creates
+        self.random = encoded.shape.creates
         self._heads = layout.heads
         self._grouped = grouped
         self._suffixes = tuple(
             (key[0] == "_", KIND_LETTER[kind], key) for kind, key in encoded.keys
         )
+        self._known: dict[tuple[int, str], tuple[Any, ...]] = {}
         cells = [_cell(value) for value in encoded.arguments]
         self.script = scripts.add(plan, unrolled_source(encoded.shape, encoded.arguments, cells))
-        self.decoders = tuple(map(decoder_of, plan.ops))
+        decoders = ((number, decoder_of(op)) for number, op in enumerate(plan.ops))
+        self.decode = tuple((number, d) for number, d in decoders if d is not None)
 
-    def fill(self, call: port.Call) -> tuple[list[Any], list[Any], int]:
-        """Keys, arguments after the receipt, and their size in bytes."""
-        head = self._heads[call.bucket]
-        group = call.group
+    def front(self, bucket: int, group: str) -> tuple[Any, ...]:
+        """EVALSHA, the script, the number of keys and the keys: all before the receipt."""
+        found = self._known.get((bucket, group))
+        if found is None:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            keys = self._keys(bucket, group)
+            found = ("EVALSHA", self.script.sha, len(keys), *keys)
+            self._known[bucket, group] = found
+        return found
+
+    def _keys(self, bucket: int, group: str) -> list[str]:
+        head = self._heads[bucket]
         keys = [head, f"{head}h{group}"] if self._grouped else [head]
         for own, letter, key in self._suffixes:
             keys.append(f"{head}{letter}{key}" if own else f"{head}{letter}{group}/{key}")
-        arguments = list(call.args)
-        if self._nonce:
-            arguments.append(secrets.token_hex(2))
-        size = 256
-        for value in arguments:
-            if type(value) is bytes:
-                size += len(value)
-        return keys, arguments, size
+        return keys
 
 
 def _cell(value: Any) -> str:

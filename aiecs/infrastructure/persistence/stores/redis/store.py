@@ -25,6 +25,8 @@ from aiecs.infrastructure.persistence.stores.redis.replies import (
 from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
 _LARGE = 64 * 1024
+_NO_RECEIPT = ("", "", "0")
+_SEEN = 2
 
 
 class RedisStore:
@@ -71,10 +73,33 @@ class RedisStore:
     ) -> list[Any] | None:
         """Apply a batch; see `Store.apply`."""
         if isinstance(batch, port.Call):
-            prepared = self._prepared.get(batch.plan)
-            if prepared is None:
-                prepared = self._prepare(batch.plan)
-            return await self._call(prepared, batch, timeout or self._timeout)
+            # One coroutine from here to the reply: this is the path of every message.
+            plan, bucket, group, args = batch
+            prepared = self._prepared.get(plan) or self._prepare(plan)
+            loop = asyncio.get_running_loop()
+            pair = self._pair if self._loop is loop else None
+            lane, large = pair or self._lanes_here()
+            size = 256
+            for value in args:
+                if type(value) is bytes:
+                    size += len(value)
+            if size > _LARGE:
+                lane = large
+            if lane.busy:
+                await lane.admit(loop.time() + (timeout or self._timeout))
+            if prepared.random:
+                args = (*args, secrets.token_hex(2))
+            future = loop.create_future()
+            commands = (*prepared.front(bucket, group), *_NO_RECEIPT, *args)
+            deadline = loop.time() + (timeout or self._timeout)
+            lane.submit(Entry(commands, future, size, deadline, prepared.script))
+            answer = await future
+            if type(answer) is not list or answer[0] != 1:
+                return self._refused(answer)
+            results: list[Any] = answer[1]
+            for number, decode in prepared.decode:
+                results[number] = decode(results[number])
+            return results
         check(batch)
         if is_mutating(batch.ops):
             return await self._write(batch, timeout or self._timeout)
@@ -115,14 +140,6 @@ class RedisStore:
         prepared = self._prepared[plan] = Prepared(plan, self._layout, self._scripts)
         return prepared
 
-    async def _call(self, prepared: Prepared, call: port.Call, timeout: float) -> list[Any] | None:
-        keys, arguments, size = prepared.fill(call)
-        lanes = self._pair if self._loop is asyncio.get_running_loop() else self._lanes_here()
-        assert lanes is not None  # noqa: S101 - for the type checker
-        lane = lanes[size > _LARGE]
-        answer = await self._evaluate(lane, prepared.script, keys, arguments, size, timeout)
-        return self._results(answer, prepared.decoders)
-
     async def _write(self, batch: port.Batch, timeout: float) -> list[Any] | None:
         encoded = encode(batch.ops, group=bool(batch.group))
         layout = self._layout
@@ -130,57 +147,36 @@ class RedisStore:
         if batch.group:
             keys.append(layout.key(batch.bucket, batch.group, "map", ""))
         keys.extend(layout.key(batch.bucket, batch.group, *key) for key in encoded.keys)
-        arguments = [secrets.token_hex(2), "1" if batch.raw else "0", *encoded.arguments]
+        arguments = (secrets.token_hex(2), "1" if batch.raw else "0", *encoded.arguments)
         size = sum(map(len, arguments))
         lane = self._lanes_here()[size > _LARGE]
         script = self._scripts.of(encoded.shape)
-        answer = await self._evaluate(
-            lane, script, keys, arguments, size, timeout, receipt=batch.receipt
-        )
-        return self._results(answer, tuple(map(decoder_of, batch.ops)))
-
-    async def _evaluate(
-        self,
-        lane: Lane,
-        script: Any,
-        keys: list[Any],
-        arguments: list[Any],
-        size: int,
-        timeout: float,
-        *,
-        receipt: port.Receipt | None = None,
-    ) -> Any:
-        lane.check()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        if lane.full:
-            await lane.slot(deadline)
-        entry = Entry(
-            lane.write_commands(script, keys, arguments),
-            loop.create_future(),
-            size=size,
-            deadline=deadline,
-            script=script,
-        )
-        if receipt is not None:
-            at = 3 + len(keys)
-            entry.commands[at : at + 2] = ["w:" + receipt.writer, receipt.n]
-            entry.receipt = (receipt.writer, receipt.n)
+        if lane.busy:
+            await lane.admit(deadline)
+        commands = ("EVALSHA", script.sha, len(keys), *keys, *_NO_RECEIPT, *arguments)
+        entry = Entry(commands, loop.create_future(), size, deadline, script)
+        if batch.receipt is not None:
+            at = entry.receipt_at = 3 + len(keys)
+            own = ("w:" + batch.receipt.writer, batch.receipt.n, "0")
+            entry.commands = (*commands[:at], *own, *commands[at + 3 :])
         lane.submit(entry)
-        return await entry.future
+        answer = await entry.future
+        if type(answer) is not list or answer[0] != 1:
+            return self._refused(answer)
+        return [
+            value if decode is None else decode(value)
+            for value, decode in zip(answer[1], map(decoder_of, batch.ops), strict=True)
+        ]
 
     @staticmethod
-    def _results(answer: Any, decoders: tuple[Any, ...]) -> list[Any] | None:
+    def _refused(answer: Any) -> None:
+        """None for "applied before"; else the exception that the answer means."""
         if type(answer) is not list:
             raise error_of(str(answer))
-        if answer[0] == 1:
-            return [
-                value if decode is None else decode(value)
-                for value, decode in zip(answer[1], decoders, strict=True)
-            ]
-        if answer[0] == 2:
-            return None
-        raise refusal(answer)
+        if answer[0] != _SEEN:
+            raise refusal(answer)
 
     # --- reads ----------------------------------------------------------------------------------
 
@@ -197,13 +193,11 @@ class RedisStore:
                 return results
 
     async def _ask(self, lane: Lane, commands: list[Any], timeout: float) -> list[Any]:
-        lane.check()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        if lane.full:
-            await lane.slot(deadline)
-        size = 64 * len(commands)
-        entry = Entry(commands, loop.create_future(), size=size, deadline=deadline)
+        if lane.busy:
+            await lane.admit(deadline)
+        entry = Entry(commands, loop.create_future(), 64 * len(commands), deadline)
         lane.submit(entry)
         reply = await entry.future
         return reply if len(commands) > 1 else [reply]
