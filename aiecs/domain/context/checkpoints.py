@@ -105,7 +105,7 @@ class Checkpoints:
         try:
             return _checkpoint(thread_id, checkpoint_id, record)
         except CorruptRecordError:
-            self._runtime.note_corrupt("checkpoint", thread_id)
+            self._runtime.note_corrupt("checkpoint", f"{thread_id}/{checkpoint_id}")
             raise
 
     async def list(self, thread_id: str, limit: int | None = 10) -> Found:
@@ -187,18 +187,19 @@ class Checkpoints:
                 try:
                     yield _checkpoint(thread_id, checkpoint_id, record)
                 except CorruptRecordError:
-                    self._runtime.note_corrupt("checkpoint", thread_id)
+                    self._runtime.note_corrupt("checkpoint", f"{thread_id}/{checkpoint_id}")
 
     async def _tasks(self, thread_id: str, members: Ids) -> Tasks:
         if not members:
             return []
         op = Get("w", tuple(field_of(member) for member in members))
+        records: Records = (await self._threads.read(thread_id, op))[0]
         found = []
-        for record in (await self._threads.read(thread_id, op))[0]:
+        for member, record in zip(members, records, strict=True):
             try:
                 found += [_writes(record)] if record is not None else []
             except CorruptRecordError:
-                self._runtime.note_corrupt("checkpoint writes", thread_id)
+                self._runtime.note_corrupt("checkpoint writes", f"{thread_id}/{member}")
         return found
 
 
@@ -229,11 +230,14 @@ def _task(checkpoint_id: str, task_id: str) -> str:
 
 
 def _pairs(writes: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    pairs = [list(pair) for pair in writes]
-    for pair in pairs:
-        if len(pair) != 2 or not isinstance(pair[0], str):  # noqa: PLR2004 - a pair
-            raise InvalidInputError("writes_data holds (channel, value) pairs")
-    return pairs
+    pairs = list(writes)
+    if not all(_is_pair(pair) for pair in pairs):
+        raise InvalidInputError("writes_data holds (channel, value) pairs")
+    return [list(pair) for pair in pairs]
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)  # noqa: PLR2004 - a pair
 
 
 def _writes(record: bytes) -> tuple[str, Writes]:

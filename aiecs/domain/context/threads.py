@@ -133,17 +133,18 @@ class Threads:
         await self._sessions.apply(session_id, _link_ops(thread_id))
 
     async def _confirm(self, thread_id: str, session_id: str) -> None:
-        """Link once more if the session was deleted while the thread was being tied to it."""
+        """Link once more if the session was deleted before the thread could be found through it."""
         field = field_of(thread_id)
         ((link,),) = await self._sessions.read(session_id, Get("h", (field,)))
         if link is not None:
             return
+        thread = await read_thread(self._runtime, thread_id)
+        if thread is None or not thread.belongs_to(session_id):
+            return
         try:
             await self._sessions.apply(session_id, _link_ops(thread_id))
         except SessionNotFoundError:
-            thread = await read_thread(self._runtime, thread_id)
-            if thread is not None and thread.belongs_to(session_id):
-                await remove_thread(self._runtime, thread)
+            await remove_thread(self._runtime, thread)
             raise
 
     async def _refresh(self, thread_id: str, renew: bool) -> None:
