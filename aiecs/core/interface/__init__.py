@@ -1,0 +1,1 @@
+"""Interfaces: what applications see, and what stores and archives implement."""

@@ -34,7 +34,7 @@ class Address:
         """Parse `redis://`, `rediss://` (TLS), `unix://` and their valkey spellings."""
         scheme, _, rest = url.partition("://")
         try:
-            options = dict(parse_url(f"{_SCHEMES.get(scheme, scheme)}://{rest}"))
+            options: dict[str, Any] = dict(parse_url(f"{_SCHEMES.get(scheme, scheme)}://{rest}"))
         except ValueError as error:
             raise InvalidInputError(f"not a Redis address ({scheme}://…): {error}") from None
         options.pop("connection_class", None)
@@ -49,7 +49,7 @@ class Address:
             tls=tls,
         )
         if options:
-            raise InvalidInputError(f"unknown option in a Redis address: {sorted(options)[0]}")
+            raise InvalidInputError(f"unknown option in a Redis address: {min(options)}")
         return address
 
     @property

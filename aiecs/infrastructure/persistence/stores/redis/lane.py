@@ -40,7 +40,9 @@ class Entry:
     A write is one script call in `commands`, its receipt at `receipt_at`, filled in when sent.
     """
 
-    __slots__ = ("commands", "deadline", "future", "receipt_at", "replies", "script", "sent", "size")
+    __slots__ = (
+        "commands", "deadline", "future", "receipt_at", "replies", "script", "sent", "size",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class Lane:
         self._entries = 0
         self._bytes = 0
         self._down: StoreError | None = None
+        self._settled = asyncio.Event()
         self._last_reply = 0.0
         self._connecting: asyncio.Task[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
@@ -251,13 +254,11 @@ class Lane:
         if self._connection is not None:
             return
         self._ensure_connecting()
-        task = self._connecting
-        while self._connection is None and self._down is None and task is not None:
-            await asyncio.wait({task}, timeout=0.02)
-            if task.done() or self._loop.time() >= deadline:
-                break
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._settled.wait()
+        self.check()
         if self._connection is None:
-            self.check()
             raise StoreTimeoutError(f"Redis at {self._address.name} did not answer in time")
 
     def _ensure_connecting(self) -> None:
@@ -289,6 +290,7 @@ class Lane:
         self._loaded = set(greeting.loaded)
         self._connection = connection
         self._down = None
+        self._settled.set()
         self._last_reply = self._loop.time()
         if self._guardian is None:
             self._guardian = self._close_with_loop()
@@ -305,6 +307,7 @@ class Lane:
 
     def _went_down(self, error: StoreError) -> None:
         self._down = error
+        self._settled.set()
         kept: deque[Entry] = deque()
         for entry in self._waiting:
             if entry.sent and entry.script is not None and not entry.future.done():
@@ -319,6 +322,7 @@ class Lane:
         if self._connection is None:
             return
         self._connection = None
+        self._settled.clear()
         self._buffer.clear()
         self.reconnects += 1
         unanswered, self._inflight = self._inflight, deque()

@@ -20,7 +20,7 @@ _ALPHABET = "@ABCDEFGHIJKLMNO"
 
 @cache
 def tags() -> tuple[str, ...]:
-    """One tag per slot. CRC-16 is linear, so the 16^4 words over 16 letters hit each slot 4 times."""
+    """One tag per slot: CRC-16 is linear, so 16^4 words over 16 letters hit each slot 4 times."""
     found: dict[int, str] = {}
     for number in range(len(_ALPHABET) ** 4):
         word = "".join(_ALPHABET[number >> shift & 15] for shift in (12, 8, 4, 0))

@@ -1,6 +1,7 @@
 """A plan compiled once: its constants inside the script, its open values the only arguments."""
 
 from __future__ import annotations
+
 from typing import Any
 
 from aiecs.core.interface import store as port

@@ -61,7 +61,7 @@ class _Reader:
         )
         return [mark for key in keys for mark in (f"~b{key}", f"~e{key}")]
 
-    def _ask(self, number: int, op: port.Op) -> list[Command]:
+    def _ask(self, number: int, op: port.Op) -> list[Command]:  # noqa: PLR0911 - one per operation
         match op:
             case port.Get(key, None):
                 return [("HGETALL", self._key("map", key))]
@@ -140,7 +140,8 @@ class _Reader:
         stream = iter(replies)
         seconds, micros = next(stream)
         self.now = int(seconds) * 1_000_000 + int(micros)
-        self.alive = self.incarnation = None
+        self.alive = False
+        self.incarnation = ""
         marks: dict[str, bytes | None] = {}
         if self.batch.group:
             self._take_head(next(stream), marks)
@@ -160,15 +161,16 @@ class _Reader:
     def _take_head(self, reply: list[Any], marks: dict[str, bytes | None]) -> None:
         incarnation, expires = reply[:2]
         if incarnation is not None:
-            live = self.batch.raw or expires is None or int(expires) > self.now
-            self.alive = live or None
+            self.alive = self.batch.raw or expires is None or int(expires) > self.now
             self.incarnation = incarnation.decode()
         marks.update(zip(self._marks("g"), reply[2:], strict=True))
 
     def _here(self, key: str) -> bool:
-        return bool(self.alive) or (key != "" and key[0] == "_")
+        return self.alive or (key != "" and key[0] == "_")
 
-    def _take(self, number: int, op: port.Op, own: list[Any]) -> tuple[bool, Any]:
+    def _take(  # noqa: PLR0911 - one return per operation
+        self, number: int, op: port.Op, own: list[Any]
+    ) -> tuple[bool, Any]:
         match op:
             case port.Get(key, None):
                 return True, text_map(own[0]) if self._here(key) else {}

@@ -16,6 +16,7 @@ from aiecs.core.errors import (
 )
 from aiecs.core.interface import store as port
 
+_CORRUPT, _MISSING, _EXPIRED, _FOUND = 3, -1, -3, 2
 _CODE = re.compile(
     r"\b(OOM|READONLY|MISCONF|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|NOSCRIPT|LOADING|BUSY|MASTERDOWN"
     r"|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|CROSSSLOT|NOREPLICAS)\b"
@@ -59,13 +60,13 @@ def error_of(message: str) -> Exception:
 def refusal(answer: Sequence[Any]) -> Exception:
     """The exception of a script's {0, operation, found} or {3, operation}."""
     operation = int(answer[1])
-    if answer[0] == 3:
+    if answer[0] == _CORRUPT:
         return port.CorruptField(operation)
-    if operation == -1:
+    if operation == _MISSING:
         return port.GroupMissing()
-    if operation == -3:
+    if operation == _EXPIRED:
         return port.GroupExpired()
-    found = answer[2] if len(answer) > 2 else None
+    found = answer[_FOUND] if len(answer) > _FOUND else None
     if type(found) is list:
         found = [name.decode() for name in found]
     return port.GuardFailed(operation, found)
@@ -75,7 +76,7 @@ def text_map(flat: Sequence[bytes]) -> dict[str, bytes]:
     """A map from HGETALL, without the fields that belong to the store."""
     found: dict[str, bytes] = {}
     for name, value in zip(flat[::2], flat[1::2], strict=True):
-        if name[0] != 126 or name in (b"~i", b"~x"):  # 126: "~"
+        if not name.startswith(b"~") or name in (b"~i", b"~x"):
             found[name.decode()] = value
     return found
 

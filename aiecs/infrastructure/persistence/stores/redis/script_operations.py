@@ -41,13 +41,13 @@ def _fields(e: Emit, h: str) -> tuple[Index, Values, Values]:
         return count, e.head_fields(count), names
     names = e.texts(count)
     key, values = e.key(), e.name("v")
-    listed = _listed(e, count, names)
+    listed = _listed(count, names)
     read = f"call('HMGET',{key},{listed})"
     e.line(f"local {values}={_seen(h, read, '{}')}")
     return count, lambda i: f"{values}[{i}]", names
 
 
-def _listed(e: Emit, count: Index, names: Values) -> str:
+def _listed(count: Index, names: Values) -> str:
     if isinstance(count, int):
         return ",".join(names(i) for i in range(1, count + 1))
     first, last = names("1"), names(count)

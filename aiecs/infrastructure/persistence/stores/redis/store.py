@@ -230,11 +230,10 @@ def _atomic(commands: list[Any]) -> list[Any]:
 
 
 def _unwrap(replies: list[Any], commands: list[Any]) -> list[Any]:
-    if len(replies) != len(commands):
-        replies = replies[-1]
-    if isinstance(replies, Exception):
-        raise error_of(str(replies))
-    for reply in replies:
+    """The commands' own replies, out of a transaction's; the first error is raised."""
+    answers: Any = replies if len(replies) == len(commands) else replies[-1]
+    for reply in answers if type(answers) is list else [answers]:
         if isinstance(reply, Exception):
             raise error_of(str(reply))
-    return replies
+    found: list[Any] = answers
+    return found
