@@ -54,9 +54,9 @@ def _message(
         raise Malformed(f"{where}has no role")
     content, parts = _content(rest.pop("content", None), where)
     fields = {
-        "name": values.field(rest, "name", str, where),
+        "name": values.field(rest, "name", str, where) or None,
         "tool_calls": values.field(rest, "tool_calls", list, where),
-        "tool_call_id": values.field(rest, "tool_call_id", str, where),
+        "tool_call_id": values.field(rest, "tool_call_id", str, where) or None,
     }
     for name in ("role", *fields):
         rest.pop(name, None)

@@ -1,0 +1,35 @@
+"""Where the scripts `aiecs` and `context-engine` begin; needs nothing but the core dependencies."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata, util
+
+DISTRIBUTION = "aiecs-context-engine"
+_EXTRA = ("typer", "rich")
+
+
+def main() -> int:
+    """Run the command line; the exit code."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        print(f"{DISTRIBUTION} {version()}")
+        return 0
+    missing = [name for name in _EXTRA if util.find_spec(name) is None]
+    if missing:
+        print(
+            f"error: the command line needs {' and '.join(missing)}: "
+            f"pip install '{DISTRIBUTION}[cli]'",
+            file=sys.stderr,
+        )
+        return 1
+    from aiecs.cli.app import run_app
+
+    return run_app()
+
+
+def version() -> str:
+    """The installed version; "unknown" in a checkout that is not installed."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,139 @@
+"""What the commands print: stored text made harmless, tables, and the two consoles.
+
+Stored content is shown as text. It is never read as markup, and characters that could steer the
+terminal or turn the reading direction around are taken out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# C0 and C1 but for tab and newline; embeddings, overrides and isolates of direction; surrogates.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_BLANK = re.compile(r"\s+")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def clean(value: object) -> str:
+    """`value` as text without anything that a terminal would obey."""
+    text = _CONTROL.sub("", str(value).replace("\r\n", "\n"))
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def one_line(value: object) -> str:
+    """`clean`, with every run of blanks as one space."""
+    return _BLANK.sub(" ", clean(value)).strip()
+
+
+class Output:
+    """Where a command writes: results to standard output, remarks and progress to standard error.
+
+    On a terminal, tables have columns and colours; in a pipe, each row is a line with tabs between
+    its cells. With `as_json`, standard output gets JSON and nothing else.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        for stream in (sys.stdout, sys.stderr):
+            _never_fail(stream)
+        self._out = _console(sys.stdout)
+        self._err = _console(sys.stderr)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person watches standard output."""
+        return self._out.is_terminal
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a progress bar makes sense."""
+        return self._err.is_terminal and not self.as_json
+
+    @property
+    def progress_console(self) -> Console:
+        """The console of progress bars."""
+        return self._err
+
+    def json(self, value: Any) -> None:
+        """One JSON document on standard output."""
+        ascii_only = not _is_utf8(sys.stdout)
+        text = json.dumps(value, ensure_ascii=ascii_only, indent=2 if self.interactive else None)
+        sys.stdout.write(_SURROGATE.sub("\ufffd", text) + "\n")
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """A line of text on standard output; nothing with `as_json`."""
+        if not self.as_json:
+            _print(self._out, text, style)
+
+    def remark(self, text: str, style: str = "dim") -> None:
+        """A line on standard error."""
+        _print(self._err, text, style)
+
+    def error(self, text: str) -> None:
+        """An error, as one line on standard error."""
+        _print(self._err, f"error: {one_line(text)}", "red")
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Rows under their headings."""
+        if self.as_json:
+            return
+        cells = [[one_line(cell) for cell in row] for row in rows]
+        if not self.interactive:
+            for row in (list(columns), *cells):
+                sys.stdout.write("\t".join(row) + "\n")
+            return
+        table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+        for row in cells:
+            table.add_row(*(Text(cell) for cell in row))
+        self._out.print(table)
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def _print(console: Console, text: str, style: str) -> None:
+    console.print(Text(clean(text), style=style), soft_wrap=not console.is_terminal)
+
+
+def _never_fail(stream: TextIO) -> None:
+    # A locale that cannot show a character must not end the command.
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return (getattr(stream, "encoding", None) or "").lower().replace("-", "") == "utf8"
+
+
+def ago(moment: datetime, now: datetime | None = None) -> str:
+    """How long ago a moment was, in its largest unit."""
+    seconds = int(((now or datetime.now(UTC)) - moment).total_seconds())
+    if seconds < _MINUTE:
+        return "just now"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min ago"
+    if seconds < _DAY:
+        return f"{seconds // _HOUR} h ago"
+    return f"{seconds // _DAY} d ago"
+
+
+def stamp(moment: datetime) -> str:
+    """A moment to the second, in UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 session`, `2 sessions`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,53 @@
+"""The parts of a session, each by itself."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from aiecs.domain.context.models import ConversationMessage, SessionMetrics
+
+
+class SessionRecord(NamedTuple):
+    """A session; the records of what belongs to it follow."""
+
+    session: SessionMetrics
+
+
+class MessageRecord(NamedTuple):
+    """One message of a session's log, in the order of the log."""
+
+    session_id: str
+    message: ConversationMessage
+
+
+class TaskContextRecord(NamedTuple):
+    """A session's task context; `stored` is the JSON that lies in the store."""
+
+    session_id: str
+    stored: Any
+
+
+class CheckpointRecord(NamedTuple):
+    """A checkpoint, in the order in which a thread stored them.
+
+    `session_id` is the session that the thread is tied to, None for none. `stored` is the JSON that
+    lies in the store: what JSON cannot hold is tagged in it, and is not decoded on the way.
+    """
+
+    thread_id: str
+    session_id: str | None
+    checkpoint_id: str
+    stored: Any
+
+
+class WritesRecord(NamedTuple):
+    """What a task wrote for a checkpoint; `stored` as for `CheckpointRecord`."""
+
+    thread_id: str
+    session_id: str | None
+    checkpoint_id: str
+    task_id: str
+    stored: Any
+
+
+Record = SessionRecord | MessageRecord | TaskContextRecord | CheckpointRecord | WritesRecord
