@@ -112,6 +112,9 @@ class _Checker:
         if type(group) is not str or group.startswith("_") or "/" in group:
             _refuse(f"a group is a str without '/' that does not begin with '_', got {group!r}")
         if receipt is not None:
+            # Stores keep a writer's refusals beside its last number, under the name with "!".
+            if type(receipt.writer) is not str or not receipt.writer or "!" in receipt.writer:
+                _refuse(f"a writer is a str without '!', not empty, got {receipt.writer!r}")
             self.names.append(receipt.writer)
             _integer(receipt.n, "the n of a receipt", 0)
 
