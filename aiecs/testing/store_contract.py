@@ -9,7 +9,7 @@
 
 The suite needs pytest and pytest-asyncio. Nothing in it sleeps: what depends on time waits until
 the store's own clock has passed. A store whose clock can be moved gives a `clock` fixture too, with
-`advance(microseconds)`, and inherits `ClockContract` beside `StoreContract`.
+`advance(microseconds)`, and is held to the microsecond by `ClockContract`.
 """
 
 # ruff: noqa: D102, S101 - a test's name says what it holds
@@ -35,22 +35,8 @@ from aiecs.testing.store.windows import WindowContract
 __all__ = ["ClockContract", "StoreContract"]
 
 
-class StoreContract(
-    MapContract,
-    CounterContract,
-    GuardContract,
-    LogContract,
-    WindowContract,
-    IndexContract,
-    ExpiryContract,
-    ReceiptContract,
-    AtomicityContract,
-    IsolationContract,
-    LimitContract,
-    PlanContract,
-    LifeContract,
-):
-    """Everything that a `Store` promises."""
+class Suite:
+    """What the suites share."""
 
     pytestmark = pytest.mark.asyncio
 
@@ -65,7 +51,26 @@ class StoreContract(
         return Place(store, clock)
 
 
-class ClockContract:
+class StoreContract(
+    MapContract,
+    CounterContract,
+    GuardContract,
+    LogContract,
+    WindowContract,
+    IndexContract,
+    ExpiryContract,
+    ReceiptContract,
+    AtomicityContract,
+    IsolationContract,
+    LimitContract,
+    PlanContract,
+    LifeContract,
+    Suite,
+):
+    """Everything that a `Store` promises."""
+
+
+class ClockContract(Suite):
     """What holds to the microsecond; for stores that give a `clock` to move."""
 
     async def test_a_group_expires_exactly_when_its_time_has_come(

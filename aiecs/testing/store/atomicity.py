@@ -31,7 +31,7 @@ from aiecs.core.interface.store import (
     Trim,
     Truncate,
 )
-from aiecs.testing.store.place import Place, numbered
+from aiecs.testing.store.place import Place, numbered, together
 
 _SETUP: tuple[port.Op, ...] = (
     Put("m", {"a": b"1", "n": b"5", "text": b"x", "top": b"%d" % MAX_INTEGER}),
@@ -155,7 +155,7 @@ class AtomicityContract:
     async def test_no_increment_is_lost(self, here: Place) -> None:
         await here.create()
 
-        found = await asyncio.gather(
+        found = await together(
             *(here.do(Incr("m", {"n": 1, "t": 3}), Append("l", (b"x",))) for _ in range(100))
         )
 
@@ -185,7 +185,7 @@ class AtomicityContract:
                 )
                 assert (a, len(l_.items)) == (b, len(k.items))
 
-        await asyncio.gather(*(act(length) for length in range(1, 6) for act in (write, read)))
+        await together(*(act(length) for length in range(1, 6) for act in (write, read)))
         assert len((await here.log("k")).items) == 75
 
     async def test_guards_and_writes_are_one(self, here: Place) -> None:
@@ -199,7 +199,7 @@ class AtomicityContract:
             return True
 
         names = [b"claimant %d" % number for number in range(30)]
-        won = await asyncio.gather(*map(claim, names))
+        won = await together(*map(claim, names))
 
         assert sum(won) == 1
         assert await here.map() == {"owner": names[won.index(True)]}
@@ -207,7 +207,7 @@ class AtomicityContract:
     async def test_one_of_many_creates_the_group(self, here: Place) -> None:
         create = Put("", {"~i": port.NEW_INCARNATION}, "skip")
 
-        results = await asyncio.gather(*(here.do(create, Append("l", (b"x",))) for _ in range(30)))
+        results = await together(*(here.do(create, Append("l", (b"x",))) for _ in range(30)))
 
         assert sum(created for created, _ in results) == 1
         assert len((await here.log()).items) == 30

@@ -41,7 +41,6 @@ from aiecs.core.interface.store import (
 from aiecs.testing.store.place import Place
 
 _TOO_MANY = MAX_OPERATIONS + 1
-_BAD: Any = None
 _TYPES: list[Any] = [
     Put("m", {"f": "text"}),
     Put("m", {"f": 5}),
@@ -223,15 +222,16 @@ def _name(value: object) -> str:
 class LimitContract:
     """`InvalidInputError`, and how much a batch may hold."""
 
-    @pytest.mark.parametrize("op", _TYPES, ids=_name)
-    async def test_a_malformed_operation_is_refused(self, here: Place, op: port.Op) -> None:
+    @pytest.mark.parametrize("kind", sorted({type(op).__name__ for op in _TYPES}))
+    async def test_a_malformed_operation_is_refused(self, here: Place, kind: str) -> None:
         await here.create(Put("m", {"f": b"1"}), Append("l", (b"x",)), IndexPut("i", {"a": 1}))
         before = await here.state()
 
-        for batch in [(op,), (Put("_m", {"new": b"1"}), op, Put("n", {"new": b"1"}))]:
-            with pytest.raises(InvalidInputError):
-                await here.send(*batch)
-        assert await here.state() == before
+        for op in (op for op in _TYPES if type(op).__name__ == kind):
+            for batch in [(op,), (Put("_m", {"new": b"1"}), op, Put("n", {"new": b"1"}))]:
+                with pytest.raises(InvalidInputError):
+                    await here.send(*batch)
+            assert await here.state() == before, op
 
     @pytest.mark.parametrize("rule", _RULES)
     async def test_a_batch_that_breaks_a_rule_is_refused(self, here: Place, rule: str) -> None:

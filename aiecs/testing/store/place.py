@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 import pytest
@@ -123,6 +124,13 @@ class Place:
         logs = [port.Read(key) for key in ("l", "k", "_l")]
         indexes = [port.IndexRange(key, limit=1000) for key in ("i", "_i")]
         return await self.do(*maps, *logs, *indexes, raw=raw)
+
+
+async def together(*coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run them at the same time; their results in order. When one fails, none goes on."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(coroutine) for coroutine in coroutines]
+    return [task.result() for task in tasks]
 
 
 def numbered(count: int, prefix: str = "item") -> tuple[bytes, ...]:

@@ -25,7 +25,7 @@ from aiecs.core.interface.store import (
     RequireExists,
     Result,
 )
-from aiecs.testing.store.place import Place
+from aiecs.testing.store.place import Place, together
 
 _ADD = Plan(
     "contract add",
@@ -50,19 +50,25 @@ class PlanContract:
 
     async def test_a_call_is_the_batch_that_its_plan_binds(self, here: Place) -> None:
         incarnation = await here.create()
-        args = (b"hello", b"\x00\xff", 30, b"event", 10**12)
+        hello = (b"hello", b"\x00\xff", 30, b"event", 10**12)
+        again = (b"again", b"", -10, b"", 10**13)
 
-        for number in (1, 2):
-            found = await self._call(here, _ADD, *args)
-            now, sequence = found[-1], found[1]
-            assert found == [None, sequence, [number, 30 * number], True, found[4], None, now]
-        by_batch = await here.do(*_ADD.bind(args))
+        first = await self._call(here, _ADD, *hello)
+        second = await self._call(here, _ADD, *again)
+        third = await here.do(*_ADD.bind(hello))
 
-        assert (by_batch[1], by_batch[2]) == (sequence + 1, [3, 90])
-        assert (await here.log()).items == [b"hello"] * 3
-        assert (await here.log("_l")).items[1] == b"%d 60 %s\nevent" % (sequence, incarnation)
-        assert await here.map() == {"last": b"\x00\xff", "at": b"%d" % by_batch[-1]}
-        assert (await here.map(""))["~x"] == b"%d" % (by_batch[-1] + 10**12)
+        sequence = first[1]
+        assert first == [None, sequence, [1, 30], True, first[4], None, first[6]]
+        assert second == [None, sequence + 1, [2, 20], True, first[4] + 1, None, second[6]]
+        assert third == [None, sequence + 2, [3, 50], True, first[4] + 2, None, third[6]]
+        assert (await here.log()).items == [b"hello", b"again", b"hello"]
+        assert (await here.log("_l")).items == [
+            b"%d 30 %s\nevent" % (sequence, incarnation),
+            b"%d 20 %s\n" % (sequence + 1, incarnation),
+            b"%d 50 %s\nevent" % (sequence + 2, incarnation),
+        ]
+        assert await here.map() == {"last": b"\x00\xff", "at": b"%d" % third[6]}
+        assert (await here.map(""))["~x"] == b"%d" % (third[6] + 10**12)
 
     async def test_a_call_may_create_its_group(self, here: Place) -> None:
         created = await self._call(here, _CREATE, b"ann", b"x")
@@ -139,7 +145,7 @@ class PlanContract:
         for place in places:
             await place.create()
 
-        found = await asyncio.gather(
+        found = await together(
             *(
                 self._call(place, _ADD, b"%d" % n, b"-%d" % n, n, b"", 10**12)
                 for n, place in enumerate(places)

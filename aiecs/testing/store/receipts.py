@@ -3,8 +3,6 @@
 # ruff: noqa: D102, S101 - a test's name says what it holds
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from aiecs.core.interface import store as port
@@ -18,7 +16,7 @@ from aiecs.core.interface.store import (
     Receipt,
     RequireEquals,
 )
-from aiecs.testing.store.place import Place
+from aiecs.testing.store.place import Place, together
 
 _COUNT = Incr("m", {"n": 1})
 
@@ -184,7 +182,7 @@ class ReceiptContract:
     async def test_a_batch_resent_many_times_at_once_is_applied_once(self, here: Place) -> None:
         await here.create()
 
-        answers = await asyncio.gather(
+        answers = await together(
             *(here.send(_COUNT, Append("l", (b"x",)), receipt=Receipt("w", 7)) for _ in range(20))
         )
 
