@@ -43,6 +43,14 @@ def checked(batch: port.Batch | port.Call) -> tuple[port.Batch, int]:
     return full, size
 
 
+def call_size(call: port.Call) -> int:
+    """The size in bytes of a call that keeps the rules of the port; `InvalidInputError` else."""
+    plan, bucket, group, args = call
+    rule = plan.notes.get(_GROUP if group else _BUCKET)
+    size = -1 if rule is None else _measure(rule, bucket, group, args)
+    return size if size >= 0 else checked(call)[1]
+
+
 def _measure(rule: _Rule, bucket: int, group: str, args: tuple[Any, ...]) -> int:
     """The size of a call that keeps the rules for certain, else -1: it needs the full check."""
     if type(bucket) is not int or not 0 <= bucket < port.BUCKETS or type(group) is not str:

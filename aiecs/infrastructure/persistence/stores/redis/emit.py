@@ -36,18 +36,18 @@ class Emitter:
         self.needs.add(helper)
         return helper
 
-    def refuse(self, found: str = "false", operation: str | None = None) -> str:
-        """A statement: spend the receipt as failed, answer {0, operation, found}."""
+    def refuse(self, found: str = "false", operation: str | None = None, kind: int = 0) -> str:
+        """A statement: spend the receipt as refused, answer {kind, operation, found}."""
         number = operation or self.number()
         return (
             "do local f=call('HGET',B,W..'!') f=f and f..','..N or N "
             "if #f>527 then f=string.match(string.sub(f,-527),',(.*)') end "
-            f"call('HSET',B,W,N,W..'!',f) return {{0,{number},{found}}} end"
+            f"call('HSET',B,W,N,W..'!',f) return {{{kind},{number},{found}}} end"
         )
 
-    def corrupt(self) -> str:
-        """A statement: answer {3, operation}."""
-        return f"do return {{3,{self.number()}}} end"
+    def corrupt(self, operation: str | None = None) -> str:
+        """A statement: spend the receipt as refused, answer {3, operation}."""
+        return self.refuse(operation=operation, kind=3)
 
     def number(self) -> str:
         """The number of the operation at hand."""

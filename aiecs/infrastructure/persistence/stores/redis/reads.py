@@ -6,10 +6,11 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from aiecs.core.interface import store as port
+from aiecs.core.interface.batch_rules import parse_integer
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout
+from aiecs.infrastructure.persistence.stores.redis.log_window import Command, LogWindow
 from aiecs.infrastructure.persistence.stores.redis.replies import text_map
 
-Command = tuple[Any, ...]
 Exchange = Generator[list[Command], list[Any], list[Any]]
 
 _PAGE = 64
@@ -29,12 +30,12 @@ class _Reader:
     def __init__(self, layout: Layout, batch: port.Batch) -> None:
         self.layout = layout
         self.batch = batch
-        self.bases: dict[str, int] = {
-            op.key: op.base for op in batch.ops if type(op) is port.Read and op.base is not None
+        self.windows = {
+            number: LogWindow(op) for number, op in enumerate(batch.ops) if type(op) is port.Read
         }
+        self.asked: list[int] = []
         self.pages: dict[int, int] = {}
         self.found: dict[int, list[tuple[str, int]]] = {}
-        self.guessed: dict[str, int] = {}
 
     # --- what to ask ----------------------------------------------------------------------------
 
@@ -45,9 +46,11 @@ class _Reader:
         bucket_marks = self._marks("b")
         if bucket_marks:
             commands.append(("HMGET", self.layout.heads[self.batch.bucket], *bucket_marks))
-        self.guessed = dict(self.bases)
+        self.asked = []
         for number, op in enumerate(self.batch.ops):
-            commands.extend(self._ask(number, op))
+            own = self._ask(number, op)
+            self.asked.append(len(own))
+            commands.extend(own)
         return commands
 
     def _key(self, kind: port.Kind, key: str) -> str:
@@ -74,7 +77,7 @@ class _Reader:
             case port.RequireFields(key, fields):
                 return [("HMGET", self._key("map", key), *fields)]
             case port.Read():
-                return self._ask_log(op)
+                return self.windows[number].ask(self._key("log", op.key))
             case port.IndexRange():
                 return [self._ask_range(number, op)]
             case port.IndexCount(key, low, high):
@@ -82,32 +85,6 @@ class _Reader:
                 return [("ZCOUNT", self._key("index", key), *bounds)]
             case _:
                 return []
-
-    def _ask_log(self, op: port.Read) -> list[Command]:
-        key = self._key("log", op.key)
-        low, high = self._bounds(op)
-        if low is None:
-            return [("LLEN", key)]
-        return [("LLEN", key), ("LRANGE", key, low, high)]
-
-    def _bounds(self, op: port.Read) -> tuple[int | None, int]:
-        """First and last list position to fetch; None while the log's base must be learnt."""
-        if op.start is None and op.stop is None:
-            if not op.limit:
-                return 0, -1
-            return (-op.limit, -1) if op.newest else (0, op.limit - 1)
-        base = self.guessed.get(op.key)
-        if base is None:
-            return None, 0
-        low = 0 if op.start is None else max(0, op.start - base)
-        high = -1 if op.stop is None else op.stop - base - 1
-        if op.stop is not None and high < low:
-            return None, 0
-        if op.limit and not op.newest:
-            high = low + op.limit - 1 if high < 0 else min(high, low + op.limit - 1)
-        elif op.limit and high >= 0:
-            low = max(low, high - op.limit + 1)
-        return low, high
 
     def _ask_range(self, number: int, op: port.IndexRange) -> Command:
         key = self._key("index", op.key)
@@ -151,8 +128,7 @@ class _Reader:
         complete = True
         results: list[Any] = []
         for number, op in enumerate(self.batch.ops):
-            asked = len(self._ask(number, op))
-            own = [next(stream) for _ in range(asked)]
+            own = [next(stream) for _ in range(self.asked[number])]
             done, value = self._take(number, op, own)
             complete = complete and done
             results.append(value)
@@ -213,7 +189,7 @@ class _Reader:
     def _take_at_most(self, number: int, found: bytes | None, limit: Any) -> None:
         if found is None:
             raise port.GuardFailed(number)
-        value = integer(found)
+        value = parse_integer(found)
         if value is None:
             raise port.CorruptField(number)
         if value > (self.now + limit.plus if type(limit) is port.Now else limit):
@@ -223,24 +199,11 @@ class _Reader:
         mark = self.marks.get(f"~b{op.key}") if self._here(op.key) else None
         if mark is None:
             return True, port.LogSlice("", 0, 0, 0, [])
-        base = integer(mark)
+        base = parse_integer(mark)
         if base is None:
             raise port.CorruptField(number)
-        self.bases[op.key] = base
-        end = base + own[0]
-        low = max(base, base if op.start is None else op.start)
-        high = min(end, end if op.stop is None else op.stop)
-        if op.limit and high - low > op.limit:
-            low, high = (high - op.limit, high) if op.newest else (low, low + op.limit)
-        epoch = self._epoch(op.key)
-        if high <= low:
-            return True, port.LogSlice(epoch, base, end, end, [])
-        first, _ = self._bounds(op)
-        if len(own) == 1 or self.guessed.get(op.key, base) != base or first is None:
-            return False, None
-        start = base + (max(0, own[0] + first) if first < 0 else first)
-        items = own[1][low - start : high - start]
-        return True, port.LogSlice(epoch, base, end, low, items)
+        found = self.windows[number].take(base, self._epoch(op.key), own)
+        return found is not None, found
 
     def _epoch(self, key: str) -> str:
         incarnation = "0" if key[0] == "_" else self.incarnation
@@ -264,14 +227,6 @@ class _Reader:
         return False, []
 
 
-def integer(value: bytes) -> int | None:
-    """The integer that a field holds; None when its bytes are none."""
-    try:
-        return int(value) if value.strip() == value and b"_" not in value else None
-    except ValueError:
-        return None
-
-
 def _beyond(op: port.IndexRange, pair: tuple[str, int]) -> bool:
     if op.cursor is None:
         return True
@@ -279,14 +234,13 @@ def _beyond(op: port.IndexRange, pair: tuple[str, int]) -> bool:
     return here < mark if op.reverse else here > mark
 
 
-def _lex_bounds(op: port.IndexRange) -> tuple[Any, Any]:
+def _lex_bounds(op: port.IndexRange) -> tuple[bytes, bytes]:
     prefix = (op.prefix or "").encode()
     low: bytes = b"[" + prefix if prefix else b"-"
-    high: bytes = b"(" + prefix + b"\xff" if prefix else b"+"
-    if op.cursor is not None:
-        after = op.cursor[0].encode()
-        if op.reverse:
-            high = b"(" + after
-        else:
-            low = b"(" + after
-    return low, high
+    high: bytes = b"(" + prefix + b"\xff" if prefix else b"+"  # no UTF-8 text holds this byte
+    if op.cursor is None:
+        return low, high
+    after = op.cursor[0].encode()
+    if op.reverse:
+        return low, b"(" + after if not prefix or after < prefix + b"\xff" else high
+    return b"(" + after if after >= prefix else low, high

@@ -203,11 +203,11 @@ def _log_marks(shape: Shape, operation: Any) -> list[str]:
         places[log] = at + 2
         number = operation()
         cursor = " p=p+1" if " " in number else ""
-        number = number.split(" ")[0]
+        corrupt = Cursor().corrupt(number.split(" ")[0])
         lines.append(
             f"do local v,e={log}[{at}],{log}[{at + 1}] "
-            f"if v then v=num(v) if not v then return {{3,{number}}} end base['{slot}']=v end "
-            f"if e then e=num(e) if not e then return {{3,{number}}} end epoch['{slot}']=e end"
+            f"if v then v=num(v) if not v then {corrupt} end base['{slot}']=v end "
+            f"if e then e=num(e) if not e then {corrupt} end epoch['{slot}']=e end"
             f"{cursor} end"
         )
     return lines

@@ -92,8 +92,7 @@ def _require_fields(e: Emit, h: str) -> None:
 
 
 def _require_before(e: Emit, _: str) -> None:
-    late = e.refuse(f"{e.use('S')}(now)")
-    e.line(f"if now>num({e.take()}) then {late} end")
+    e.line(f"if now>num({e.take()}) then {e.refuse('now')} end")
 
 
 def _get(e: Emit, h: str) -> None:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from aiecs.core.errors import LifecycleError
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
+from aiecs.core.interface.calls import call_size
 from aiecs.infrastructure.persistence.stores.redis.address import Address
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.lane import Entry, Lane
@@ -74,15 +75,12 @@ class RedisStore:
         """Apply a batch; see `Store.apply`."""
         if isinstance(batch, port.Call):
             # One coroutine from here to the reply: this is the path of every message.
+            size = call_size(batch)
             plan, bucket, group, args = batch
             prepared = self._prepared.get(plan) or self._prepare(plan)
             loop = asyncio.get_running_loop()
             pair = self._pair if self._loop is loop else None
             lane, large = pair or self._lanes_here()
-            size = 256
-            for value in args:
-                if type(value) is bytes:
-                    size += len(value)
             if size > _LARGE:
                 lane = large
             if lane.busy:
