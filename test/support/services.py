@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from aiecs.core.errors import StoreUnavailableError
 from aiecs.core.interface import store as port
+from aiecs.domain.context.agent_conversations import AgentConversations
 from aiecs.domain.context.checkpoints import Checkpoints
 from aiecs.domain.context.deletions import Deletions
 from aiecs.domain.context.runtime import Runtime
@@ -111,6 +112,7 @@ class Services:
         self.runtime = Runtime(store, **settings)
         self.sessions = Sessions(self.runtime)
         self.checkpoints = Checkpoints(self.runtime, self.sessions)
+        self.agents = AgentConversations(self.runtime, self.sessions)
         self.deletions = Deletions(self.runtime)
 
     async def settled(self) -> None:
