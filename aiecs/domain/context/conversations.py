@@ -7,7 +7,7 @@ from typing import Any
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.ids import check_id
-from aiecs.core.interface.store import MAX_BATCH_BYTES, Append, Arg, Incr, Op, Trim
+from aiecs.core.interface.store import MAX_BATCH_BYTES, Append, Arg, Incr, Op, Read, Trim
 from aiecs.domain.context.history import PAGE, History
 from aiecs.domain.context.idempotency import IdempotentWrites, Once, digest_of
 from aiecs.domain.context.messages import (
@@ -48,11 +48,24 @@ class Conversations:
         content: str,
         metadata: dict[str, Any] | None = None,
         *,
+        name: str | None = None,
+        tool_calls: list[Any] | None = None,
+        tool_call_id: str | None = None,
+        parts: list[Any] | None = None,
+        pinned: bool = False,
         idempotency_key: str | None = None,
-        **rest: Any,
     ) -> bool:
         """Append one message in one batch, True. See `ContextEngine.add_conversation_message`."""
-        message = new_message(role, content, metadata, **rest)
+        message = new_message(
+            role,
+            content,
+            metadata,
+            name=name,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
+            parts=parts,
+            pinned=pinned,
+        )
         if idempotency_key is not None:
             return await self._add(session_id, [message], idempotency_key)
         item = encode_message(message)
@@ -114,6 +127,11 @@ class Conversations:
         if start is not None and wanted is not None:
             return await self._history.after(session_id, start, wanted, stop)
         return await self._history.before(session_id, wanted, stop, -1 if start is None else start)
+
+    async def length(self, session_id: str) -> int:
+        """How many messages a session holds; 0 when it is unknown."""
+        (log,) = await self._sessions.read(session_id, Read("m", stop=0))
+        return int(log.next - log.base)
 
 
 def _token_ops(messages: list[StoredMessage]) -> tuple[Op, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -24,7 +24,6 @@ Apply = Callable[[Batch], Awaitable[list[Any] | None]]
 
 SHARDS = 16
 FLUSH_AFTER = 0.25
-_GIVE_UP_AFTER = 1.0
 _PLACES = tuple((bucket_of(f"n:{shard}"), f"_n:{shard}") for shard in range(SHARDS))
 
 
@@ -38,20 +37,20 @@ class Counters:
         self._apply = apply
         self._tasks = tasks
         self._lock = threading.Lock()
-        self._pending: dict[str, int] = {}
-        self._armed_until = 0.0
+        self._pending: dict[str, int] = defaultdict(int)
+        self._timer_loop: asyncio.AbstractEventLoop | None = None
         self.on_beat: Callable[[], None] = _nothing
         self._place = random.choice(_PLACES)  # noqa: S311 - spreads load
 
     def add(self, name: Total, delta: int) -> None:
         """Change a total by `delta`; it reaches the store within 250 ms of a running loop."""
         with self._lock:
-            self._pending[name] = self._pending.get(name, 0) + delta
-        now = time.monotonic()
-        if now > self._armed_until:
-            # A loop that closes takes its timer with it: then the next delta arms another one.
-            self._armed_until = now + _GIVE_UP_AFTER
-            asyncio.get_running_loop().call_later(FLUSH_AFTER, self._fire)
+            self._pending[name] += delta
+        loop = self._timer_loop
+        # A loop that closes takes its timer with it: then the next delta arms another one.
+        if loop is None or loop.is_closed():
+            self._timer_loop = asyncio.get_running_loop()
+            self._timer_loop.call_later(FLUSH_AFTER, self._fire)
             self.on_beat()
 
     def subtract(self, removed: DeletionReport, *, ended: int = 0) -> None:
@@ -67,7 +66,7 @@ class Counters:
                 self.add(name, -number)
 
     def _fire(self) -> None:
-        self._armed_until = 0.0
+        self._timer_loop = None
         self._tasks.spawn(self.flush())
 
     async def flush(self) -> None:
@@ -77,7 +76,7 @@ class Counters:
         """
         with self._lock:
             deltas = {name: delta for name, delta in self._pending.items() if delta}
-            self._pending = {}
+            self._pending = defaultdict(int)
         if not deltas:
             return
         bucket, key = self._place
@@ -93,7 +92,7 @@ class Counters:
     def _restore(self, deltas: dict[str, int]) -> None:
         with self._lock:
             for name, delta in deltas.items():
-                self._pending[name] = self._pending.get(name, 0) + delta
+                self._pending[name] += delta
 
     async def totals(self) -> dict[str, int]:
         """Every total, this process's own pending deltas included; never below 0.
@@ -116,7 +115,7 @@ class Counters:
     async def replace(self, totals: dict[str, int]) -> None:
         """Set the totals to counted ones. Deltas that arrive meanwhile may be lost."""
         with self._lock:
-            self._pending = {}
+            self._pending = defaultdict(int)
         zero = _encode(dict.fromkeys(totals, 0))
         for bucket, key in _PLACES:
             fields = _encode(totals) if (bucket, key) == self._place else zero

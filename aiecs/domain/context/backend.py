@@ -1,0 +1,75 @@
+"""Which store an engine is on, and who may close it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aiecs.core import registry
+from aiecs.core.errors import StoreTimeoutError, StoreUnavailableError
+from aiecs.core.interface.store import Store
+from aiecs.core.settings import load_settings
+
+logger = logging.getLogger("aiecs")
+
+
+class Backend(NamedTuple):
+    """A store that answers. `fallback`: memory, because no Redis was reachable."""
+
+    store: Store
+    release: Callable[[], Awaitable[None]]
+    fallback: bool = False
+
+
+async def open_backend(store: str | Store | None, *, timeout: float, share: bool) -> Backend:
+    """The store that was named: by the caller, by `AIECS_STORE_URL`, by the REDIS_* settings.
+
+    A store named by one of the first two raises its `StoreError` when it does not answer. Only
+    when none was named, and Redis cannot be reached, it is the process's store in memory; a wrong
+    password raises even then. `share`: use the process's connections to that Redis.
+    """
+    if store is not None and not isinstance(store, str):
+        await _answering(store, _keep_open)
+        return Backend(store, _keep_open)
+    settings = load_settings()
+    named = store or settings.store_url
+    if named:
+        opened = registry.open_store(named, timeout=timeout, prefix=settings.key_prefix)
+        await _answering(opened, opened.close)
+        return Backend(opened, opened.close)
+    held = registry.fallback_in_use()
+    if held is not None:
+        return Backend(held, _keep_open, fallback=True)
+    opener = registry.share_store if share else registry.open_store
+    redis = opener(settings.redis_url, timeout=timeout, prefix=settings.key_prefix)
+
+    async def release() -> None:
+        await (registry.release_store(redis) if share else redis.close())
+
+    try:
+        await _answering(redis, release)
+    except (StoreUnavailableError, StoreTimeoutError) as error:
+        return _fall_back(error)
+    return Backend(redis, release)
+
+
+async def _answering(store: Store, release: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await store.ping()
+    except BaseException:
+        await release()
+        raise
+
+
+def _fall_back(error: Exception) -> Backend:
+    logger.warning(
+        "REDIS IS NOT REACHABLE (%s): keeping all data in the memory of this process, where it is "
+        "lost at its end. Name a store (store=, AIECS_STORE_URL) to get an error instead.",
+        error,
+    )
+    return Backend(registry.fallback_store(), _keep_open, fallback=True)
+
+
+async def _keep_open() -> None:
+    """The store is someone else's to close."""

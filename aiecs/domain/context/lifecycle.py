@@ -1,0 +1,119 @@
+"""Opening and closing an engine: the part of it that is not a delegate."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple, Self
+
+from aiecs.core import registry
+from aiecs.core.interface.store import Store
+from aiecs.core.opening import Opening
+from aiecs.domain.context.backend import Backend, open_backend
+from aiecs.domain.context.monitoring import Monitor
+from aiecs.domain.context.services import (
+    CHECKPOINT_TTL,
+    NOT_OPEN,
+    SESSION_TTL,
+    Config,
+    Services,
+    build,
+    ttl_of,
+)
+
+logger = logging.getLogger("aiecs")
+
+_DRAIN_SECONDS = 5.0
+
+
+class _Open(NamedTuple):
+    backend: Backend
+    services: Services
+
+
+class Lifecycle:
+    """An engine that is open between `initialize()` and `close()`."""
+
+    def __init__(self, store: str | Store | None, config: Config, *, share: bool) -> None:
+        self.monitor = Monitor(config.observers)
+        self._config = config
+        self._named = store
+        self._share = share
+        self._opening: Opening[_Open] = Opening()
+        self._redis: Any = None
+        # Services while open; else what raises LifecycleError on any use.
+        self._on: Services = NOT_OPEN
+
+    async def initialize(self) -> bool:
+        """Open the store and start the background work.
+
+        True on the configured store. False after the fallback to memory: only when no store was
+        named (`store=`, `AIECS_STORE_URL`) and Redis cannot be reached; the data is then lost with
+        the process, and `health_check()` says "degraded". Once open, the answer stays the same.
+        Raises the `StoreError` of a named store that does not answer, and `StoreAuthError` for a
+        refused password in any case.
+        """
+        opened = await self._opening.get(self._open)
+        return not opened.backend.fallback
+
+    async def _open(self) -> _Open:
+        timeout = self._config.operation_timeout
+        backend = await open_backend(self._named, timeout=timeout, share=self._share)
+        services = build(backend.store, self._config, self.monitor, fallback=backend.fallback)
+        services.maintenance.start()
+        self._on = services
+        return _Open(backend, services)
+
+    async def close(self) -> None:
+        """Bring what is pending to the store and give back what this engine opened. Idempotent.
+
+        Waits at most 5 s for background work; what is left then is cancelled and logged. A store
+        that was given as an object stays open. `initialize()` opens the engine again.
+        """
+        opened = self._opening.take()
+        if opened is None:
+            return
+        self._on = NOT_OPEN
+        left = await opened.services.close(_DRAIN_SECONDS)
+        if left:
+            logger.warning("closed with %d background tasks unfinished", left)
+        redis, self._redis = self._redis, None
+        try:
+            if redis is not None:
+                await redis.close()
+        finally:
+            await opened.backend.release()
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def redis_client(self) -> Any:
+        """A `redis.asyncio.Redis` of the running loop, on the store's server, opened on first use.
+
+        None unless the engine is open on Redis.
+        """
+        opened = self._opening.value
+        if opened is None:
+            return None
+        if self._redis is None:
+            self._redis = registry.redis_client_of(opened.backend.store)
+        return None if self._redis is None else self._redis.here()
+
+    @property
+    def session_ttl(self) -> float | None:
+        """Seconds after the last write at which a session expires; None for never."""
+        return self._ttl(self._config.session_ttl, SESSION_TTL)
+
+    @property
+    def checkpoint_ttl(self) -> float | None:
+        """Seconds after the last write at which a thread expires; None for never."""
+        return self._ttl(self._config.checkpoint_ttl, CHECKPOINT_TTL)
+
+    def _ttl(self, asked: Any, default: float) -> float | None:
+        opened = self._opening.value
+        expires = opened is None or opened.backend.store.capabilities.expires
+        return ttl_of(asked, default, expires=expires)

@@ -1,0 +1,106 @@
+"""Plain `redis.asyncio` clients on the configured server: one per event loop.
+
+The engine's own store does not need them; they are for diagnosis and for applications that keep
+other data on the same server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from redis.asyncio import Redis
+
+from aiecs.core.errors import LifecycleError
+from aiecs.core.opening import Opening
+from aiecs.core.settings import load_settings
+from aiecs.infrastructure.persistence.stores.redis.address import Address
+
+_CONNECT_TIMEOUT = 5.0
+
+_process: Opening[RedisClient] = Opening()
+
+
+class RedisClient:
+    """Gives each event loop its own `redis.asyncio.Redis`; each connects when it is first used."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
+        self._closed = False
+
+    @classmethod
+    def from_url(cls, url: str) -> RedisClient:
+        """A client for `redis://`, `rediss://` or `unix://`; nothing is connected yet."""
+        return cls(Address.from_url(url))
+
+    def __repr__(self) -> str:
+        return f"RedisClient({self._address.name})"
+
+    async def get_client(self) -> Redis:
+        """The running loop's client. `LifecycleError` after `close()`."""
+        return self.here()
+
+    def here(self) -> Redis:
+        """As `get_client`, to be called on a running loop."""
+        if self._closed:
+            raise LifecycleError("the Redis client is closed")
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = Redis(**_options(self._address))
+        return client
+
+    async def close(self) -> None:
+        """Disconnect on every loop; idempotent."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop, client in list(self._clients.items()):
+            if loop is here:
+                await client.aclose()
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(client.aclose(), loop)
+        self._clients.clear()
+
+
+def _options(address: Address) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "db": address.db,
+        "username": address.username,
+        "password": address.password,
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+    }
+    if address.path is not None:
+        return {**options, "unix_socket_path": address.path}
+    options |= {"host": address.host, "port": address.port}
+    if address.tls is None:
+        return options
+    tls = dict(address.tls)
+    verify = str(tls.get("ssl_check_hostname", "true")).lower() not in ("false", "0", "no")
+    tls["ssl_check_hostname"] = verify and str(tls.get("ssl_cert_reqs", "required")) != "none"
+    return {**options, **tls, "ssl": True}
+
+
+async def initialize_redis_client() -> RedisClient:
+    """Make the process's client for the REDIS_* settings; it connects when it is first used.
+
+    Idempotent. `InvalidInputError` for settings that name no server.
+    """
+    return await _process.get(_open)
+
+
+async def get_redis_client() -> RedisClient:
+    """The process's client, made if there is none yet."""
+    return await _process.get(_open)
+
+
+async def close_redis_client() -> None:
+    """Close the process's client; the next `get_redis_client` makes a new one. Idempotent."""
+    client = _process.take()
+    if client is not None:
+        await client.close()
+
+
+async def _open() -> RedisClient:
+    return RedisClient.from_url(load_settings().redis_url)
