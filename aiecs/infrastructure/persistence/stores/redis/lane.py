@@ -19,6 +19,7 @@ from typing import Any
 from hiredis import pack_command
 
 from aiecs.core.errors import (
+    Outcome,
     StoreError,
     StoreOverloadedError,
     StoreTimeoutError,
@@ -37,29 +38,37 @@ _PRUNE_EVERY = 64
 class Entry:
     """What one caller waits for: commands and their replies, in order.
 
-    A write is one script call in `commands`, its receipt at `receipt_at`, filled in when sent.
+    A write is one script call: `front` up to its keys, its receipt, then `commands` are its
+    arguments. The receipt is filled in when it is first sent.
     """
 
     __slots__ = (
-        "commands", "deadline", "future", "receipt_at", "replies", "script", "sent", "size",
+        "commands", "deadline", "front", "future", "receipt", "replies", "script", "size",
     )  # fmt: skip
 
-    def __init__(
+    replies: list[Any]
+
+    def __init__(  # noqa: PLR0917 - keywords would cost a tenth of a call
         self,
         commands: Any,
         future: asyncio.Future[Any],
         size: int,
         deadline: float,
         script: Script | None = None,
+        front: tuple[Any, ...] = (),
     ) -> None:
         self.commands = commands
         self.future = future
         self.size = size
         self.deadline = deadline
         self.script = script
-        self.receipt_at = 0
-        self.replies: list[Any] | None = None
-        self.sent = False
+        self.front = front
+        self.receipt: tuple[str, int, str] | None = None
+
+    @property
+    def sent_write(self) -> bool:
+        """Whether this is a write that was sent at least once."""
+        return self.script is not None and self.receipt is not None
 
     def fail(self, error: Exception) -> None:
         """Tell the caller, if anybody still waits."""
@@ -83,6 +92,7 @@ class Lane:
         self._connection: Connection | None = None
         self._loaded: set[str] = set()
         self._inflight: deque[Entry] = deque()
+        self._unanswered: deque[Entry] = deque()
         self._waiting: deque[Entry] = deque()
         self._slots: deque[asyncio.Future[None]] = deque()
         self._buffer: list[bytes] = []
@@ -102,7 +112,7 @@ class Lane:
     # --- asking ---------------------------------------------------------------------------------
 
     def submit(self, entry: Entry) -> None:
-        """Send, or keep until the connection is there. The caller has a slot."""
+        """Send, or keep until the connection is there. The caller has been admitted."""
         self._entries += 1
         self._bytes += entry.size
         if self._watchdog is None:
@@ -112,15 +122,17 @@ class Lane:
             self._ensure_connecting()
         else:
             self._send(entry)
+        if self._slots:
+            self._wake()
 
     @property
     def busy(self) -> bool:
         """Whether a caller has to be admitted before it submits."""
         return (
-            self._entries >= MAX_ENTRIES
+            self._down is not None
+            or self._entries >= MAX_ENTRIES
             or self._bytes >= MAX_BYTES
-            or self._down is not None
-            or bool(self._slots)
+            or len(self._slots) > 0
         )
 
     async def admit(self, deadline: float) -> None:
@@ -145,13 +157,15 @@ class Lane:
             raise StoreOverloadedError(
                 f"{self._entries} calls are waiting for Redis; this one found no room in time"
             ) from None
+        except asyncio.CancelledError:
+            if slot.done() and not slot.cancelled():
+                self._wake()  # the room that this caller was given is somebody else's
+            raise
         finally:
-            if not slot.done():
-                slot.cancel()
             with contextlib.suppress(ValueError):
                 self._slots.remove(slot)
 
-    def receipt(self) -> tuple[str, int, str]:
+    def _receipt(self) -> tuple[str, int, str]:
         """Writer, number and whether to prune old receipts, for the next write of this lane."""
         self._count += 1
         # The server's microseconds: it tells a receipt's age, and rises over reconnects too.
@@ -164,27 +178,20 @@ class Lane:
     def _send(self, entry: Entry) -> None:
         script = entry.script
         if script is not None:
-            commands = entry.commands
-            if not entry.receipt_at:
-                commands = self._with_receipt(entry)
-            if script.sha not in self._loaded:
+            if entry.receipt is None:
+                entry.receipt = self._receipt()
+            known = script.sha in self._loaded
+            front = entry.front if known else ("EVAL", script.text, *entry.front[2:])
+            self._buffer.append(pack_command((*front, *entry.receipt, *entry.commands)))
+            if not known:
                 self._loaded.add(script.sha)
-                commands = ("EVAL", script.text, *commands[2:])
-            self._buffer.append(pack_command(commands))
         else:
+            entry.replies = []
             self._buffer.extend(map(pack_command, entry.commands))
-        entry.sent = True
         self._inflight.append(entry)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
-
-    def _with_receipt(self, entry: Entry) -> tuple[Any, ...]:
-        commands = entry.commands
-        at = entry.receipt_at = 3 + commands[2]
-        entry.commands = (*commands[:at], *self.receipt(), *commands[at + 3 :])
-        stamped: tuple[Any, ...] = entry.commands
-        return stamped
 
     def _flush(self) -> None:
         self._flushing = False
@@ -198,13 +205,10 @@ class Lane:
         """Take one reply; the connection calls this in order."""
         entry = self._inflight[0]
         if entry.script is None:
-            if len(entry.commands) > 1:
-                if entry.replies is None:
-                    entry.replies = []
-                entry.replies.append(reply)
-                if len(entry.replies) < len(entry.commands):
-                    return
-                reply = entry.replies
+            entry.replies.append(reply)
+            if len(entry.replies) < len(entry.commands):
+                return
+            reply = entry.replies
             self._inflight.popleft()
         else:
             self._inflight.popleft()
@@ -229,7 +233,7 @@ class Lane:
         if entry.future.done():
             return False
         # A refusal before anything ran: the next try is another batch, with a number of its own.
-        entry.receipt_at = 0
+        entry.receipt = None
         if entry.script is not None:
             self._loaded.discard(entry.script.sha)
         self._send(entry)
@@ -298,7 +302,9 @@ class Lane:
         self._send_waiting()
 
     def _send_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, deque()
+        waiting = (*self._unanswered, *self._waiting)
+        self._unanswered.clear()
+        self._waiting.clear()
         for entry in waiting:
             if entry.future.done():
                 self._release(entry)
@@ -306,16 +312,16 @@ class Lane:
                 self._send(entry)
 
     def _went_down(self, error: StoreError) -> None:
+        """Fail what was never sent, and reads; the outcome of a write can still be learnt."""
         self._down = error
         self._settled.set()
-        kept: deque[Entry] = deque()
-        for entry in self._waiting:
-            if entry.sent and entry.script is not None and not entry.future.done():
-                kept.append(entry)  # its outcome can still be learnt before its deadline
-            else:
-                entry.fail(type(error)(str(error)))
-                self._release(entry)
-        self._waiting = kept
+        writes = deque(entry for entry in self._unanswered if entry.script is not None)
+        reads = [entry for entry in self._unanswered if entry.script is None]
+        for entry in (*reads, *self._waiting):
+            entry.fail(type(error)(str(error)))
+            self._release(entry)
+        self._unanswered = writes
+        self._waiting.clear()
 
     def lost(self) -> None:
         """The connection is gone: what was not answered goes first when there is a new one."""
@@ -325,13 +331,12 @@ class Lane:
         self._settled.clear()
         self._buffer.clear()
         self.reconnects += 1
-        unanswered, self._inflight = self._inflight, deque()
-        for entry in unanswered:
-            entry.replies = None
+        for entry in self._inflight:
             if entry.future.done():
                 self._release(entry)
             else:
-                self._waiting.append(entry)
+                self._unanswered.append(entry)
+        self._inflight.clear()
         if not self._closed:
             self._ensure_connecting()
 
@@ -340,36 +345,35 @@ class Lane:
     def _watch(self) -> None:
         self._watchdog = None
         now = self._loop.time()
-        for entry in self._inflight:
+        for entry in self._all():
             if entry.deadline <= now and not entry.future.done():
-                self._expire(entry)
-        self._expire_waiting(now)
+                self._fail_late(entry)
+        self._unanswered = self._still_wanted(self._unanswered)
+        self._waiting = self._still_wanted(self._waiting)
         self._judge_silence(now)
-        if self._inflight or self._waiting:
+        if self._inflight or self._unanswered or self._waiting:
             self._watchdog = self._loop.call_later(_WATCH, self._watch)
 
-    def _expire(self, entry: Entry) -> None:
-        unknown = entry.sent and entry.script is not None
-        self.unknown_outcomes += unknown
-        entry.fail(
-            StoreTimeoutError(
-                f"Redis at {self._address.name} did not answer in time",
-                outcome="unknown" if unknown else "not_applied",
-            )
-        )
+    def _all(self) -> tuple[Entry, ...]:
+        return (*self._inflight, *self._unanswered, *self._waiting)
 
-    def _expire_waiting(self, now: float) -> None:
-        if not any(entry.deadline <= now or entry.future.done() for entry in self._waiting):
-            return
-        kept: deque[Entry] = deque()
-        for entry in self._waiting:
-            if entry.deadline <= now and not entry.future.done():
-                self._expire(entry)
+    def _fail_late(self, entry: Entry) -> None:
+        outcome = self._outcome(entry)
+        self.unknown_outcomes += outcome == "unknown"
+        message = f"Redis at {self._address.name} did not answer in time"
+        entry.fail(StoreTimeoutError(message, outcome=outcome))
+
+    @staticmethod
+    def _outcome(entry: Entry) -> Outcome:
+        """A write that was sent once may have been applied."""
+        return "unknown" if entry.sent_write else "not_applied"
+
+    def _still_wanted(self, entries: deque[Entry]) -> deque[Entry]:
+        """Entries that somebody waits for; the room of the others is free again."""
+        for entry in entries:
             if entry.future.done():
                 self._release(entry)
-            else:
-                kept.append(entry)
-        self._waiting = kept
+        return deque(entry for entry in entries if not entry.future.done())
 
     def _judge_silence(self, now: float) -> None:
         """A server that answers nothing for a whole timeout is down until it does."""
@@ -387,7 +391,7 @@ class Lane:
     async def close(self) -> None:
         """Let what is in flight finish within its deadline, then disconnect."""
         self._closed = True
-        pending = [e.future for e in (*self._inflight, *self._waiting) if not e.future.done()]
+        pending = [entry.future for entry in self._all() if not entry.future.done()]
         if pending and self._connection is not None:
             await asyncio.wait(pending, timeout=self._timeout)
         self.close_now()
@@ -404,15 +408,10 @@ class Lane:
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
-        for entry in (*self._inflight, *self._waiting):
-            unknown = entry.sent and entry.script is not None
-            entry.fail(
-                StoreUnavailableError(
-                    "the store was closed", outcome="unknown" if unknown else "not_applied"
-                )
-            )
-        self._inflight.clear()
-        self._waiting.clear()
+        for entry in self._all():
+            entry.fail(StoreUnavailableError("the store was closed", outcome=self._outcome(entry)))
+        for entries in (self._inflight, self._unanswered, self._waiting):
+            entries.clear()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check
+from aiecs.core.interface.calls import call_size
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.layout import KIND_LETTER, Layout
 from aiecs.infrastructure.persistence.stores.redis.replies import decoder_of
@@ -14,12 +16,19 @@ from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
 _RECEIPT_ARGUMENTS = 3
 _KNOWN = 4_096
+_OVERHEAD = 256
+_SURELY_FITS = 1024 * 1024
+_BYTES_ONLY = (port.Append, port.Put)
 
 
 class Prepared:
     """How to make the command of one call of a plan."""
 
-    __slots__ = ("_grouped", "_heads", "_known", "_suffixes", "decode", "random", "script")
+    __slots__ = (
+        "_grouped", "_heads", "_known", "_only_bytes", "_opened", "_suffixes", "decode",
+        "known_results", "random",
+        "script",
+    )  # fmt: skip
 
     def __init__(self, plan: port.Plan, layout: Layout, scripts: Scripts) -> None:
         grouped = any(
@@ -34,11 +43,28 @@ class Prepared:
         self._suffixes = tuple(
             (key[0] == "_", KIND_LETTER[kind], key) for kind, key in encoded.keys
         )
+        opened = [value.position for value in encoded.arguments if type(value) is port.Arg]
+        self._opened = len(set(opened))
+        self._only_bytes = all(type(op) in _BYTES_ONLY for op in plan.ops if _has_open_value(op))
         self._known: dict[tuple[int, str], tuple[Any, ...]] = {}
         cells = [_cell(value) for value in encoded.arguments]
         self.script = scripts.add(plan, unrolled_source(encoded.shape, encoded.arguments, cells))
+        self.known_results = tuple(_known_results(plan))
+        known = {number for number, _ in self.known_results}
         decoders = ((number, decoder_of(op)) for number, op in enumerate(plan.ops))
-        self.decode = tuple((number, d) for number, d in decoders if d is not None)
+        self.decode = tuple((n, d) for n, d in decoders if d is not None and n not in known)
+
+    def size_of(self, call: port.Call) -> int:
+        """The call's size in bytes; `InvalidInputError` when it breaks a rule of the port."""
+        place = (call.bucket, call.group)
+        if place not in self._known or not self._only_bytes:
+            return call_size(call)
+        size = _OVERHEAD
+        for value in call.args:  # the place was good before, and only bytes are left open
+            if type(value) is not bytes:
+                return call_size(call)
+            size += len(value)
+        return size if size < _SURELY_FITS and len(call.args) == self._opened else call_size(call)
 
     def front(self, bucket: int, group: str) -> tuple[Any, ...]:
         """EVALSHA, the script, the number of keys and the keys: all before the receipt."""
@@ -73,6 +99,19 @@ def _literal(value: str | bytes) -> str:
 
 def _odd(byte: int) -> bool:
     return byte < 32 or byte > 126 or byte in (34, 92)  # noqa: PLR2004 - printable ASCII, " and \
+
+
+def _known_results(plan: port.Plan) -> Iterator[tuple[int, Any]]:
+    """Results that are the same for every call that is applied."""
+    for number, op in enumerate(plan.ops):
+        if type(op) is port.IndexPut or (type(op) is port.Put and not op.if_absent):
+            yield number, True
+        elif type(op) in (port.Expire, *port.GUARDS):
+            yield number, None
+
+
+def _has_open_value(op: port.Op) -> bool:
+    return port.Plan("", op).bind([None] * 64) != (op,)
 
 
 def _check_plan(plan: port.Plan, *, grouped: bool) -> None:

@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 from aiecs.core.errors import LifecycleError
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
-from aiecs.core.interface.calls import call_size
 from aiecs.infrastructure.persistence.stores.redis.address import Address
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.lane import Entry, Lane
@@ -26,7 +25,6 @@ from aiecs.infrastructure.persistence.stores.redis.replies import (
 from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
 _LARGE = 64 * 1024
-_NO_RECEIPT = ("", "", "0")
 _SEEN = 2
 
 
@@ -75,26 +73,26 @@ class RedisStore:
         """Apply a batch; see `Store.apply`."""
         if isinstance(batch, port.Call):
             # One coroutine from here to the reply: this is the path of every message.
-            size = call_size(batch)
             plan, bucket, group, args = batch
             prepared = self._prepared.get(plan) or self._prepare(plan)
+            size = prepared.size_of(batch)
             loop = asyncio.get_running_loop()
             pair = self._pair if self._loop is loop else None
-            lane, large = pair or self._lanes_here()
-            if size > _LARGE:
-                lane = large
+            lane = (pair or self._lanes_here())[size > _LARGE]
+            deadline = loop.time() + (timeout or self._timeout)
             if lane.busy:
-                await lane.admit(loop.time() + (timeout or self._timeout))
+                await lane.admit(deadline)
             if prepared.random:
                 args = (*args, secrets.token_hex(2))
             future = loop.create_future()
-            commands = (*prepared.front(bucket, group), *_NO_RECEIPT, *args)
-            deadline = loop.time() + (timeout or self._timeout)
-            lane.submit(Entry(commands, future, size, deadline, prepared.script))
+            front = prepared.front(bucket, group)
+            lane.submit(Entry(args, future, size, deadline, prepared.script, front))
             answer = await future
             if type(answer) is not list or answer[0] != 1:
                 return self._refused(answer)
             results: list[Any] = answer[1]
+            for number, value in prepared.known_results:
+                results[number] = value
             for number, decode in prepared.decode:
                 results[number] = decode(results[number])
             return results
@@ -153,12 +151,10 @@ class RedisStore:
         deadline = loop.time() + timeout
         if lane.busy:
             await lane.admit(deadline)
-        commands = ("EVALSHA", script.sha, len(keys), *keys, *_NO_RECEIPT, *arguments)
-        entry = Entry(commands, loop.create_future(), size, deadline, script)
+        front = ("EVALSHA", script.sha, len(keys), *keys)
+        entry = Entry(arguments, loop.create_future(), size, deadline, script, front)
         if batch.receipt is not None:
-            at = entry.receipt_at = 3 + len(keys)
-            own = ("w:" + batch.receipt.writer, batch.receipt.n, "0")
-            entry.commands = (*commands[:at], *own, *commands[at + 3 :])
+            entry.receipt = ("w:" + batch.receipt.writer, batch.receipt.n, "0")
         lane.submit(entry)
         answer = await entry.future
         if type(answer) is not list or answer[0] != 1:
@@ -197,8 +193,8 @@ class RedisStore:
             await lane.admit(deadline)
         entry = Entry(commands, loop.create_future(), 64 * len(commands), deadline)
         lane.submit(entry)
-        reply = await entry.future
-        return reply if len(commands) > 1 else [reply]
+        replies: list[Any] = await entry.future
+        return replies
 
     # --- loops ----------------------------------------------------------------------------------
 
