@@ -27,53 +27,13 @@ from aiecs.core.errors import (
 )
 from aiecs.infrastructure.persistence.stores.redis.address import Address
 from aiecs.infrastructure.persistence.stores.redis.connection import Connection
-from aiecs.infrastructure.persistence.stores.redis.scripts import Script, Scripts
+from aiecs.infrastructure.persistence.stores.redis.entry import Entry
+from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
 MAX_ENTRIES = 4_096
 MAX_BYTES = 16 * 1024 * 1024
 _WATCH = 0.05
 _PRUNE_EVERY = 64
-
-
-class Entry:
-    """What one caller waits for: commands and their replies, in order.
-
-    A write is one script call: `front` up to its keys, its receipt, then `commands` are its
-    arguments. The receipt is filled in when it is first sent.
-    """
-
-    __slots__ = (
-        "commands", "deadline", "front", "future", "receipt", "replies", "script", "size",
-    )  # fmt: skip
-
-    replies: list[Any]
-
-    def __init__(  # noqa: PLR0917 - keywords would cost a tenth of a call
-        self,
-        commands: Any,
-        future: asyncio.Future[Any],
-        size: int,
-        deadline: float,
-        script: Script | None = None,
-        front: tuple[Any, ...] = (),
-    ) -> None:
-        self.commands = commands
-        self.future = future
-        self.size = size
-        self.deadline = deadline
-        self.script = script
-        self.front = front
-        self.receipt: tuple[str, int, str] | None = None
-
-    @property
-    def sent_write(self) -> bool:
-        """Whether this is a write that was sent at least once."""
-        return self.script is not None and self.receipt is not None
-
-    def fail(self, error: Exception) -> None:
-        """Tell the caller, if anybody still waits."""
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class Lane:

@@ -13,7 +13,8 @@ from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.infrastructure.persistence.stores.redis.address import Address
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
-from aiecs.infrastructure.persistence.stores.redis.lane import Entry, Lane
+from aiecs.infrastructure.persistence.stores.redis.entry import Entry
+from aiecs.infrastructure.persistence.stores.redis.lane import Lane
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout
 from aiecs.infrastructure.persistence.stores.redis.prepared import Prepared
 from aiecs.infrastructure.persistence.stores.redis.reads import read

@@ -1,0 +1,49 @@
+"""One caller's place in a lane."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiecs.infrastructure.persistence.stores.redis.scripts import Script
+
+
+class Entry:
+    """What one caller waits for: commands and their replies, in order.
+
+    A write is one script call: `front` up to its keys, its receipt, then `commands` are its
+    arguments. The receipt is filled in when it is first sent.
+    """
+
+    __slots__ = (
+        "commands", "deadline", "front", "future", "receipt", "replies", "script", "size",
+    )  # fmt: skip
+
+    replies: list[Any]
+
+    def __init__(  # noqa: PLR0917 - keywords would cost a tenth of a call
+        self,
+        commands: Any,
+        future: asyncio.Future[Any],
+        size: int,
+        deadline: float,
+        script: Script | None = None,
+        front: tuple[Any, ...] = (),
+    ) -> None:
+        self.commands = commands
+        self.future = future
+        self.size = size
+        self.deadline = deadline
+        self.script = script
+        self.front = front
+        self.receipt: tuple[str, int, str] | None = None
+
+    @property
+    def sent_write(self) -> bool:
+        """Whether this is a write that was sent at least once."""
+        return self.script is not None and self.receipt is not None
+
+    def fail(self, error: Exception) -> None:
+        """Tell the caller, if anybody still waits."""
+        if not self.future.done():
+            self.future.set_exception(error)
