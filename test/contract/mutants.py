@@ -148,7 +148,10 @@ class ReadsThenWritesCounters(Mutant):
         await asyncio.sleep(0)
         told = iter(values)
         results = await super().apply(batch._replace(ops=tuple(self._puts(batch.ops, values))))
-        return [next(told) if type(op) is port.Incr else r for op, r in zip(batch.ops, results)]
+        return [
+            next(told) if type(op) is port.Incr else r
+            for op, r in zip(batch.ops, results, strict=True)
+        ]
 
     def _puts(self, ops, values):
         counts = iter(values)

@@ -199,7 +199,8 @@ rewrite("OnlyForward", port.IndexRange, lambda op: op._replace(reverse=False),
         "test_every_page_by_score", "test_every_page_by_prefix")  # fmt: skip
 rewrite("ExcludesTheLow", port.IndexRange, lambda op: op._replace(low=op.low and op.low + 1),
         "test_every_page_by_score")  # fmt: skip
-rewrite("CountsBehindTheHigh", port.IndexCount, lambda op: op._replace(high=op.high and op.high + 1),
+rewrite("CountsBehindTheHigh", port.IndexCount,
+        lambda op: op._replace(high=op.high and op.high + 1),
         "test_every_count_by_score")  # fmt: skip
 rewrite("CountsFromZeroAsFromNowhere", port.IndexCount, lambda op: op._replace(low=op.low or None),
         "test_every_count_by_score")  # fmt: skip
