@@ -37,11 +37,11 @@ class Record:
         and unknown keys. Times are ISO 8601 text; dicts and lists are copies.
         """
         layout = _layout(type(self))
-        found = {name: copied(shown(getattr(self, name))) for name in layout.always}
-        for name, default in layout.sparse:
+        found: dict[str, Any] = {}
+        for name, left_out in layout.left_out:
             value = getattr(self, name)
-            if value is not default and value != default:
-                found[name] = copied(shown(value))
+            if value is not left_out and value != left_out:
+                found[name] = value.isoformat() if name in layout.times else copied(value)
         if hasattr(self, "_unknown"):
             found |= copied(self._unknown)
         return found
@@ -77,9 +77,11 @@ class Record:
         return dict(getattr(self, "_unknown", {}))
 
     def __getitem__(self, name: str) -> Any:
-        if name in _layout(type(self)).kinds:
-            return shown(getattr(self, name))
-        return self.unknown_fields[name]
+        layout = _layout(type(self))
+        if name not in layout.kinds:
+            return self.unknown_fields[name]
+        value = getattr(self, name)
+        return value.isoformat() if name in layout.times else value
 
     def __contains__(self, name: object) -> bool:
         return name in self.keys()
@@ -101,9 +103,9 @@ class Record:
 
 class _Layout(NamedTuple):
     kinds: dict[str, tuple[type, ...]]
+    times: frozenset[str]
     required: frozenset[str]
-    always: tuple[str, ...]
-    sparse: tuple[tuple[str, Any], ...]
+    left_out: tuple[tuple[str, Any], ...]
 
 
 _layouts: dict[type[Record], _Layout] = {}
@@ -118,12 +120,11 @@ def _read_layout(cls: Any) -> _Layout:
     hints = type_hints(cls)
     every = {field.name: _default(field) for field in fields(cls)}
     required = {name for name, default in every.items() if default is _UNSET}
-    always = required | cls.always
     return _Layout(
         kinds={name: _kinds(hints[name], default) for name, default in every.items()},
+        times=frozenset(name for name in every if hints[name] is datetime),
         required=frozenset(required),
-        always=tuple(name for name in every if name in always),
-        sparse=tuple((name, every[name]) for name in every if name not in always),
+        left_out=tuple((n, _UNSET if n in cls.always else default) for n, default in every.items()),
     )
 
 
@@ -136,7 +137,7 @@ def _default(field: Field[Any]) -> Any:
 def _kinds(hint: Any, default: Any) -> tuple[type, ...]:
     """The types that `from_dict` accepts for a field: its own, and what stands for it in JSON."""
     parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    kinds = {get_origin(part) or part for part in parts}
+    kinds = {object if part is Any else get_origin(part) or part for part in parts}
     if datetime in kinds:
         kinds.add(str)
     if float in kinds:
@@ -146,13 +147,10 @@ def _kinds(hint: Any, default: Any) -> tuple[type, ...]:
     return tuple(kinds)
 
 
-def shown(value: Any) -> Any:
-    """`value` as it stands in a dict: a time as ISO 8601 text, all else as it is."""
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
 def copied(value: Any) -> Any:
     """A copy of nested dicts and lists; everything else inside is shared."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, dict):
         return {name: copied(inner) for name, inner in value.items()}
     if isinstance(value, list):
