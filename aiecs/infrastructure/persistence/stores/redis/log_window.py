@@ -37,7 +37,8 @@ class LogWindow:
             return [("LLEN", key)]
         # What follows a known item tells the end by itself; that is how a tail is continued.
         op = self._op
-        follows = op.start is not None and op.stop is None and not op.limit
+        open_end = op.start is not None and op.stop is None and self._span.first >= 0
+        follows = open_end and (op.newest or not op.limit)
         self._counted = not follows or self._end is not None
         window = ("LRANGE", key, *self._span)
         return [("LLEN", key), window] if self._counted else [window]
@@ -61,7 +62,12 @@ class LogWindow:
             return Span(low, -1 if high is None else high - 1)
         if not self._op.newest:
             return Span(low, (low + limit if high is None else min(high, low + limit)) - 1)
-        return Span(-limit, -1) if high is None else Span(max(low, high - limit), high - 1)
+        if high is None:
+            # Behind a known item there is seldom more than the limit: the few that there are, and
+            # not as many as allowed from the end, which would mostly be known ones.
+            few = low > 0 and self._end is None
+            return Span(low, low + limit - 1) if few else Span(-limit, -1)
+        return Span(max(low, high - limit), high - 1)
 
     def take(self, base: int, epoch: str, answers: list[Any]) -> port.LogSlice | None:
         """The result; None when another round is needed."""
@@ -69,7 +75,7 @@ class LogWindow:
         items: list[bytes] = [] if self._span is None else answers[-1]
         if self._counted or self._span is None:
             end = base + int(answers[0])
-        elif items and guessed == base:
+        elif items and guessed == base and len(items) != self._op.limit:
             end = base + self._span.first + len(items)
         else:
             self._end = base
