@@ -7,55 +7,19 @@ as `python no-run: <reason>`.
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import os
 import re
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from support.samples import python_samples, run_sample, samples_in
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<language>\S+)(?P<note>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$",
-    re.MULTILINE | re.DOTALL,
-)
 SKIPPED = re.compile(r" no-run: \w.{9,}")
 OTHER_SPELLINGS = {"py", "py3", "python3", "pycon", "{.python", "Python"}
-
-
-class Sample(NamedTuple):
-    """A fence: the line its code starts on, its code, and what follows the language."""
-
-    line: int
-    language: str
-    note: str
-    code: str
-
-
-def samples_in(page: Path) -> Iterator[Sample]:
-    text = page.read_text()
-    for found in FENCE.finditer(text):
-        line = text.count("\n", 0, found.start("code"))
-        code = textwrap.dedent(found["code"])
-        yield Sample(line, found["language"], found["note"], code)
-
-
-def python_samples(page: Path) -> list[Sample]:
-    return [sample for sample in samples_in(page) if sample.language == "python"]
-
-
-def run_sample(runner: asyncio.Runner, page: Path, sample: Sample, names: dict[str, Any]) -> None:
-    # Leading blank lines let a traceback point at the line of the page.
-    source = "\n" * sample.line + sample.code
-    code = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    pending = eval(code, names)
-    if pending is not None:
-        runner.run(pending)
 
 
 def run_page(page: Path) -> None:
