@@ -199,6 +199,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    async def wait_closed(self, timeout: float) -> None:
+        """Return when the connection is gone, at the latest after `timeout` seconds."""
+        await asyncio.wait([self._lost], timeout=timeout)
+        self.abort()
+
     def abort(self) -> None:
         """Drop the connection without a word."""
         if self._transport is not None:

@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from aiecs.infrastructure.persistence.stores.redis import receipts
+
 Index = int | str
 Body = Callable[[Index], None]
 
 
 class Emitter:
     """What both ways share; `g` holds the head's fields as read, results go to the caller."""
+
+    #: Whether callers' receipts may come with a batch.
+    own_receipts = False
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -39,11 +44,7 @@ class Emitter:
     def refuse(self, found: str = "false", operation: str | None = None, kind: int = 0) -> str:
         """A statement: spend the receipt as refused, answer {kind, operation, found}."""
         number = operation or self.number()
-        return (
-            "do local f=call('HGET',B,W..'!') f=f and f..','..N or N "
-            "if #f>527 then f=string.match(string.sub(f,-527),',(.*)') end "
-            f"call('HSET',B,W,N,W..'!',f) return {{{kind},{number},{found}}} end"
-        )
+        return receipts.refusal(f"{{{kind},{number},{found}}}", own=self.own_receipts)
 
     def corrupt(self, operation: str | None = None) -> str:
         """A statement: spend the receipt as refused, answer {3, operation}."""
@@ -56,6 +57,8 @@ class Emitter:
 
 class Cursor(Emitter):
     """Arguments `A[p]`, keys `K[k]`, head fields `g[gi]`, results `R[o+1]`: moved at run time."""
+
+    own_receipts = True
 
     def number(self) -> str:
         return "o"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from aiecs.infrastructure.persistence.stores.redis.receipts import Receipt
 from aiecs.infrastructure.persistence.stores.redis.scripts import Script
 
 
@@ -16,7 +17,8 @@ class Entry:
     """
 
     __slots__ = (
-        "commands", "deadline", "front", "future", "receipt", "replies", "script", "size",
+        "commands", "deadline", "front", "future", "receipt", "repeated", "replies", "script",
+        "size",
     )  # fmt: skip
 
     replies: list[Any]
@@ -36,12 +38,14 @@ class Entry:
         self.deadline = deadline
         self.script = script
         self.front = front
-        self.receipt: tuple[str, int, str] | None = None
+        self.receipt: Receipt | None = None
+        #: Whether it has been sent on a connection that was lost.
+        self.repeated = False
 
     @property
-    def sent_write(self) -> bool:
-        """Whether this is a write that was sent at least once."""
-        return self.script is not None and self.receipt is not None
+    def own_receipt(self) -> bool:
+        """Whether the caller has chosen the receipt."""
+        return self.receipt is not None and self.receipt[0].startswith("r:")
 
     def fail(self, error: Exception) -> None:
         """Tell the caller, if anybody still waits."""

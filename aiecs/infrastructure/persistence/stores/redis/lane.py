@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import secrets
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -19,46 +18,44 @@ from typing import Any
 from hiredis import pack_command
 
 from aiecs.core.errors import (
+    LifecycleError,
     Outcome,
     StoreError,
-    StoreOverloadedError,
+    StoreMisconfiguredError,
     StoreTimeoutError,
     StoreUnavailableError,
 )
 from aiecs.infrastructure.persistence.stores.redis.address import Address
 from aiecs.infrastructure.persistence.stores.redis.connection import Connection
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry
+from aiecs.infrastructure.persistence.stores.redis.receipts import Receipts
+from aiecs.infrastructure.persistence.stores.redis.replies import error_of
+from aiecs.infrastructure.persistence.stores.redis.room import MAX_BYTES, MAX_ENTRIES, Room
 from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
-MAX_ENTRIES = 4_096
-MAX_BYTES = 16 * 1024 * 1024
 _WATCH = 0.05
-_PRUNE_EVERY = 64
+_APPLIED = 1
+_OUT_OF_ORDER = [0, -2]
 
 
-class Lane:
+class Lane(Room):
     """A connection that reconnects, with everything that waits for it."""
 
     def __init__(self, address: Address, scripts: Scripts, *, timeout: float, name: str) -> None:
+        super().__init__()
         self._loop = asyncio.get_running_loop()
         self._address = address
         self._scripts = scripts
         self._timeout = timeout
         self._name = name
-        self._writer = "w:" + secrets.token_urlsafe(5)
-        self._number = 0
-        self._count = 0
-        self._clock_offset = 0
+        self._receipts = Receipts()
         self._connection: Connection | None = None
         self._loaded: set[str] = set()
         self._inflight: deque[Entry] = deque()
         self._unanswered: deque[Entry] = deque()
         self._waiting: deque[Entry] = deque()
-        self._slots: deque[asyncio.Future[None]] = deque()
         self._buffer: list[bytes] = []
         self._flushing = False
-        self._entries = 0
-        self._bytes = 0
         self._down: StoreError | None = None
         self._settled = asyncio.Event()
         self._last_reply = 0.0
@@ -73,17 +70,15 @@ class Lane:
 
     def submit(self, entry: Entry) -> None:
         """Send, or keep until the connection is there. The caller has been admitted."""
+        if self._connection is None:
+            self._ensure_connecting()
+            self._waiting.append(entry)
+        else:
+            self._send(entry)
         self._entries += 1
         self._bytes += entry.size
         if self._watchdog is None:
             self._watchdog = self._loop.call_later(_WATCH, self._watch)
-        if self._connection is None:
-            self._waiting.append(entry)
-            self._ensure_connecting()
-        else:
-            self._send(entry)
-        if self._slots:
-            self._wake()
 
     @property
     def busy(self) -> bool:
@@ -92,62 +87,43 @@ class Lane:
             self._down is not None
             or self._entries >= MAX_ENTRIES
             or self._bytes >= MAX_BYTES
-            or len(self._slots) > 0
+            or len(self._line) > 0
         )
 
-    async def admit(self, deadline: float) -> None:
+    async def admit(self, size: int, deadline: float) -> None:
         """Wait for room, first come first served; fail at once while the server is down."""
         self.check()
-        if self._slots or self._entries >= MAX_ENTRIES or self._bytes >= MAX_BYTES:
-            await self._slot(deadline)
+        if self._line or self._full():
+            await self._wait_in_line(size, deadline)
+            if self._down is not None or self._closed:
+                self._call_next()  # this caller will not use its turn
             self.check()
 
     def check(self) -> None:
         """Fail at once while the server is known to be down."""
+        if self._closed:
+            raise LifecycleError("the store is closed")
         if self._down is not None:
             raise type(self._down)(str(self._down))
-
-    async def _slot(self, deadline: float) -> None:
-        slot: asyncio.Future[None] = self._loop.create_future()
-        self._slots.append(slot)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await slot
-        except TimeoutError:
-            raise StoreOverloadedError(
-                f"{self._entries} calls are waiting for Redis; this one found no room in time"
-            ) from None
-        except asyncio.CancelledError:
-            if slot.done() and not slot.cancelled():
-                self._wake()  # the room that this caller was given is somebody else's
-            raise
-        finally:
-            with contextlib.suppress(ValueError):
-                self._slots.remove(slot)
-
-    def _receipt(self) -> tuple[str, int, str]:
-        """Writer, number and whether to prune old receipts, for the next write of this lane."""
-        self._count += 1
-        # The server's microseconds: it tells a receipt's age, and rises over reconnects too.
-        number = time.monotonic_ns() // 1000 + self._clock_offset
-        if number <= self._number:
-            number = self._number + 1
-        self._number = number
-        return self._writer, number, "0" if self._count % _PRUNE_EVERY else "1"
 
     def _send(self, entry: Entry) -> None:
         script = entry.script
         if script is not None:
-            if entry.receipt is None:
-                entry.receipt = self._receipt()
-            known = script.sha in self._loaded
-            front = entry.front if known else ("EVAL", script.text, *entry.front[2:])
-            self._buffer.append(pack_command((*front, *entry.receipt, *entry.commands)))
-            if not known:
+            front = entry.front
+            receipt = entry.receipt
+            if receipt is None:
+                receipt = entry.receipt = self._receipts.next(front[3])
+            if script.sha in self._loaded:
+                self._buffer.append(pack_command((*front, *receipt, *entry.commands)))
+            else:
+                front = ("EVAL", script.text, *front[2:])
+                self._buffer.append(pack_command((*front, *receipt, *entry.commands)))
                 self._loaded.add(script.sha)
         else:
             entry.replies = []
             self._buffer.extend(map(pack_command, entry.commands))
+        if not self._inflight:
+            self._last_reply = self._loop.time()  # from now on an answer is due
         self._inflight.append(entry)
         if not self._flushing:
             self._flushing = True
@@ -172,12 +148,15 @@ class Lane:
             self._inflight.popleft()
         else:
             self._inflight.popleft()
-            if type(reply) is not list and self._must_repeat(entry, reply):
+            self._receipts.answered = entry.receipt[1]  # type: ignore[index]  # it was sent
+            if (type(reply) is not list or reply[0] != _APPLIED) and self._not_applied(
+                entry, reply
+            ):
                 return
         self._entries -= 1
         self._bytes -= entry.size
-        if self._slots:
-            self._wake()
+        if self._line:
+            self._call_next()
         if not entry.future.done():
             entry.future.set_result(reply)
 
@@ -187,29 +166,33 @@ class Lane:
         if self._down is not None and self._connection is not None:
             self._down = None
 
-    def _must_repeat(self, entry: Entry, reply: Any) -> bool:
-        if not isinstance(reply, Exception) or not str(reply).startswith("NOSCRIPT"):
-            return False
+    def _not_applied(self, entry: Entry, reply: Any) -> bool:
+        """Whether the entry was sent again; an error may still leave its outcome open."""
         if entry.future.done():
             return False
-        # A refusal before anything ran: the next try is another batch, with a number of its own.
-        entry.receipt = None
-        if entry.script is not None:
-            self._loaded.discard(entry.script.sha)
+        if not isinstance(reply, Exception):
+            # Refused for its place in the order, or by a guard whose answer was lost: settled as
+            # refused, so it is asked anew under a new number.
+            if reply != _OUT_OF_ORDER or entry.own_receipt:
+                return False
+            entry.receipt = None
+        elif str(reply).startswith("NOSCRIPT"):
+            # Nothing ran. A new number keeps it ahead of what follows; but a first try that is
+            # still on its way would not be refused by that.
+            if not entry.repeated and not entry.own_receipt:
+                entry.receipt = None
+            self._loaded.discard(entry.front[1])
+        elif entry.repeated:
+            error = error_of(str(reply))
+            if isinstance(error, StoreError):
+                error.outcome = "unknown"  # the first try may have been applied
+                self.unknown_outcomes += 1
+                entry.fail(error)
+            return False
+        else:
+            return False
         self._send(entry)
         return True
-
-    def _release(self, entry: Entry) -> None:
-        self._entries -= 1
-        self._bytes -= entry.size
-        self._wake()
-
-    def _wake(self) -> None:
-        while self._slots and self._entries < MAX_ENTRIES and self._bytes < MAX_BYTES:
-            slot = self._slots.popleft()
-            if not slot.done():
-                slot.set_result(None)
-                return
 
     # --- connecting -----------------------------------------------------------------------------
 
@@ -227,7 +210,7 @@ class Lane:
 
     def _ensure_connecting(self) -> None:
         if self._closed:
-            raise StoreUnavailableError("the store is closed")
+            raise LifecycleError("the store is closed")
         if self._connecting is None or self._connecting.done():
             self._connecting = self._loop.create_task(self._connect_for_ever())
 
@@ -238,6 +221,9 @@ class Lane:
                 await self._connect_once()
             except StoreError as error:
                 self._went_down(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the callers have to be told
+                reason = f"cannot connect to {self._address.name}: {type(error).__name__}"
+                self._went_down(StoreMisconfiguredError(reason))
             else:
                 return
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
@@ -250,12 +236,11 @@ class Lane:
         except BaseException:
             connection.abort()
             raise
-        self._clock_offset = greeting.microseconds - time.monotonic_ns() // 1000
+        self._receipts.offset = greeting.microseconds - time.monotonic_ns() // 1000
         self._loaded = set(greeting.loaded)
         self._connection = connection
         self._down = None
         self._settled.set()
-        self._last_reply = self._loop.time()
         if self._guardian is None:
             self._guardian = self._close_with_loop()
             await anext(self._guardian)
@@ -267,7 +252,7 @@ class Lane:
         self._waiting.clear()
         for entry in waiting:
             if entry.future.done():
-                self._release(entry)
+                self._free(entry.size)
             else:
                 self._send(entry)
 
@@ -275,11 +260,12 @@ class Lane:
         """Fail what was never sent, and reads; the outcome of a write can still be learnt."""
         self._down = error
         self._settled.set()
+        self._turn_away(error)
         writes = deque(entry for entry in self._unanswered if entry.script is not None)
         reads = [entry for entry in self._unanswered if entry.script is None]
         for entry in (*reads, *self._waiting):
             entry.fail(type(error)(str(error)))
-            self._release(entry)
+            self._free(entry.size)
         self._unanswered = writes
         self._waiting.clear()
 
@@ -293,8 +279,9 @@ class Lane:
         self.reconnects += 1
         for entry in self._inflight:
             if entry.future.done():
-                self._release(entry)
+                self._free(entry.size)
             else:
+                entry.repeated = True
                 self._unanswered.append(entry)
         self._inflight.clear()
         if not self._closed:
@@ -305,44 +292,42 @@ class Lane:
     def _watch(self) -> None:
         self._watchdog = None
         now = self._loop.time()
-        for entry in self._all():
-            if entry.deadline <= now and not entry.future.done():
-                self._fail_late(entry)
+        for entries, sent in self._everyone():
+            for entry in entries:
+                if entry.deadline <= now and not entry.future.done():
+                    message = f"Redis at {self._address.name} did not answer in time"
+                    entry.fail(StoreTimeoutError(message, outcome=self._outcome(entry, sent)))
         self._unanswered = self._still_wanted(self._unanswered)
         self._waiting = self._still_wanted(self._waiting)
         self._judge_silence(now)
         if self._inflight or self._unanswered or self._waiting:
             self._watchdog = self._loop.call_later(_WATCH, self._watch)
 
-    def _all(self) -> tuple[Entry, ...]:
-        return (*self._inflight, *self._unanswered, *self._waiting)
+    def _everyone(self) -> tuple[tuple[deque[Entry], bool], ...]:
+        """Who waits for an answer, and whether the server may have been asked."""
+        return (self._inflight, True), (self._unanswered, True), (self._waiting, False)
 
-    def _fail_late(self, entry: Entry) -> None:
-        outcome = self._outcome(entry)
-        self.unknown_outcomes += outcome == "unknown"
-        message = f"Redis at {self._address.name} did not answer in time"
-        entry.fail(StoreTimeoutError(message, outcome=outcome))
-
-    @staticmethod
-    def _outcome(entry: Entry) -> Outcome:
-        """A write that was sent once may have been applied."""
-        return "unknown" if entry.sent_write else "not_applied"
+    def _outcome(self, entry: Entry, sent: bool) -> Outcome:
+        if not sent or entry.script is None:
+            return "not_applied"
+        self.unknown_outcomes += 1
+        return "unknown"
 
     def _still_wanted(self, entries: deque[Entry]) -> deque[Entry]:
         """Entries that somebody waits for; the room of the others is free again."""
         for entry in entries:
             if entry.future.done():
-                self._release(entry)
+                self._free(entry.size)
         return deque(entry for entry in entries if not entry.future.done())
 
     def _judge_silence(self, now: float) -> None:
         """A server that answers nothing for a whole timeout is down until it does."""
         if not self._inflight or self._connection is None:
             return
-        oldest = self._inflight[0].deadline - self._timeout
-        silent = now - max(self._last_reply, oldest)
-        if silent > self._timeout:
+        silent = now - self._last_reply
+        if silent > self._timeout and self._down is None:
             self._down = StoreUnavailableError(f"Redis at {self._address.name} does not answer")
+            self._turn_away(self._down)
         if silent > 3 * self._timeout:
             self._connection.abort()
 
@@ -351,10 +336,14 @@ class Lane:
     async def close(self) -> None:
         """Let what is in flight finish within its deadline, then disconnect."""
         self._closed = True
-        pending = [entry.future for entry in self._all() if not entry.future.done()]
+        self._turn_away(LifecycleError("the store is closed"))
+        pending = [entry.future for entries, _ in self._everyone() for entry in entries]
         if pending and self._connection is not None:
             await asyncio.wait(pending, timeout=self._timeout)
+        connection = self._connection
         self.close_now()
+        if connection is not None:
+            await connection.wait_closed(self._timeout)
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
@@ -365,12 +354,16 @@ class Lane:
     def close_now(self) -> None:
         """Disconnect at once; who still waits gets an error."""
         self._closed = True
+        self._turn_away(LifecycleError("the store is closed"))
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
-        for entry in self._all():
-            entry.fail(StoreUnavailableError("the store was closed", outcome=self._outcome(entry)))
-        for entries in (self._inflight, self._unanswered, self._waiting):
+        for entries, sent in self._everyone():
+            for entry in entries:
+                self._free(entry.size)
+                if not entry.future.done():
+                    outcome = self._outcome(entry, sent)
+                    entry.fail(StoreUnavailableError("the store was closed", outcome=outcome))
             entries.clear()
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -8,15 +8,17 @@ A shape is a tuple of steps: operation codes with the class of their key (`h` th
 3. checks guards, integers and key types - nothing is written yet, for Redis does not roll back;
 4. writes, the head's fields in one HSET where it can, the receipt last.
 
-It answers {1, results}, {2} (seen and applied), {0, operation, found} (refused) or
-{3, operation} (corrupt). Operations -1 and -3: the group is missing, expired; -2: seen and refused.
-Arguments: writer, n, prune, random, raw, then what `encode` lists.
+It answers {1, results}, {2} (seen and applied), {0, operation, found} (refused), {3, operation}
+(corrupt) or {4} (seen so long ago that it is not known how it ended). Operations -1 and -3: the
+group is missing, expired; -2: seen and refused, or out of order.
+Arguments: the receipt (`receipts`), random, raw, then what `encode` lists.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from aiecs.infrastructure.persistence.stores.redis import receipts
 from aiecs.infrastructure.persistence.stores.redis.emit import Cursor, Unrolled
 from aiecs.infrastructure.persistence.stores.redis.script_operations import BEFORE, WRITE, Emit
 
@@ -43,10 +45,6 @@ class Shape(NamedTuple):
 
 _START = "local K,call,num,fmt=KEYS,redis.call,tonumber,string.format"
 _CLOCK = "local t=call('TIME') local now=t[1]*1000000+t[2]"
-_RECEIPT = """if b[1] and num(N)<=num(b[1]) then
-local f=call('HGET',B,W..'!')
-if f and string.find(','..f..',',','..N..',',1,true) then return {0,-2} end
-return {2} end"""
 _HELPERS = {
     "S": "local function S(x) return fmt('%.0f',x) end",
     "nows": "local nows=fmt('%.0f',now)",
@@ -71,10 +69,6 @@ _NATIVE_HEAD = """if created and exp and not gone then
 call('PEXPIREAT',G,fmt('%.0f',math.floor(exp/1000)+691200000)) end"""
 _NATIVE_FRESH = """if exp then for i=1,#fresh do
 call('PEXPIREAT',fresh[i],fmt('%.0f',math.floor(exp/1000)+604800000)) end end"""
-_PRUNE = """if PRUNE=='1' then local f=call('HRANDFIELD',B,4,'WITHVALUES')
-for i=1,#f,2 do if string.sub(f[i],1,2)=='w:' then
-local q=string.sub(f[i],-1)=='!' and call('HGET',B,string.sub(f[i],1,-2)) or f[i+1]
-if not q or num(q)<now-600000000 then call('HDEL',B,f[i]) end end end end"""
 
 
 def dynamic_source(shape: Shape) -> str:
@@ -85,18 +79,18 @@ def dynamic_source(shape: Shape) -> str:
     lines = [
         "local A=ARGV",
         _START,
-        "local B,W,N,RANDOM,RAW,PRUNE=K[1],A[1],A[2],A[4],A[5],A[3]",
+        "local B,W,N,P,RANDOM,RAW=K[1],A[1],A[2],A[3],A[4],A[5]",
         _CLOCK,
         f"local b=call('HMGET',B,W{',' + bucket if 'b' in shape.logs else ''})",
-        _RECEIPT,
+        receipts.opening(own=True),
         f"local R,I,wg,o,p,k={{}},{{}},{{}},0,8+num(A[6])+num(A[7]),{3 if shape.group else 2}",
-        *_group(shape, head if _reads_head(shape) else ""),
+        *_group(shape, head if _reads_head(shape) else "", e),
         f"local gi={2 + 2 * shape.logs.count('g')}",
         *_helpers(e.needs),
-        *_log_marks(shape, lambda: "num(A[p]) p=p+1"),
+        *_log_marks(shape, e, ["num(A[p])"] * len(shape.logs)),
         body,
         "if #wg>0 then call('HSET',G,unpack(wg)) end" if shape.group else "",
-        *_finish(e.needs),
+        *_finish(e),
         "return {1,R}",
     ]
     return "\n".join(line for line in lines if line)
@@ -115,17 +109,17 @@ def unrolled_source(shape: Shape, constants: list[Any], cells: list[str]) -> str
     results = (e.results + ["0"] * e.operation)[: e.operation]
     lines = [
         _START,
-        "local B,W,N,PRUNE,RAW=K[1],ARGV[1],ARGV[2],ARGV[3],'0'",
+        "local B,W,N,P,RAW=K[1],ARGV[1],ARGV[2],ARGV[3],'0'",
         f"local RANDOM={_random_cell(cells)}" if "val" in e.needs else "",
         _CLOCK,
         f"local b={{call('HGET',B,W)}}" if not buckets else f"local b=call('HMGET',{bucket})",  # noqa: F541
-        _RECEIPT,
-        *_group(shape, ",".join(fields[buckets:])),
+        receipts.opening(own=False),
+        *_group(shape, ",".join(fields[buckets:]), e),
         *_helpers(e.needs),
-        *_log_marks(shape, lambda: "0"),
+        *_log_marks(shape, e, [str(n) for n in constants[2 + buckets + heads :]]),
         body,
         f"call('HSET',G,{writes})" if writes else "",
-        *_finish(e.needs),
+        *_finish(e),
         f"return {{1,{{{','.join(results)}}}}}",
     ]
     return "\n".join(line for line in lines if line)
@@ -168,7 +162,7 @@ def _step(step: Step, e: Emit, table: dict[str, Any]) -> None:
     e.end(many=step.many, counts=counts)
 
 
-def _group(shape: Shape, head_fields: str) -> list[str]:
+def _group(shape: Shape, head_fields: str, e: Emit) -> list[str]:
     if not shape.group:
         return ["local alive,inc,exp,created=false,false,nil,false"]
     fields = "," + head_fields if head_fields else ""
@@ -178,16 +172,12 @@ def _group(shape: Shape, head_fields: str) -> list[str]:
         "local alive=inc and (not exp or RAW=='1' or exp>now)",
     ]
     if shape.creates:
-        lines.append(f"if inc and not alive then {_refuse(-3)} end")
+        lines.append(f"if inc and not alive then {e.refuse(operation='-3')} end")
     elif shape.writes_group:
-        lines.append(f"if not alive then {_refuse(-1)} end")
+        lines.append(f"if not alive then {e.refuse(operation='-1')} end")
     if shape.creates or not shape.writes_group:
         lines.append("if not alive then g={} exp=nil end")
     return lines
-
-
-def _refuse(operation: int) -> str:
-    return Cursor().refuse(operation=str(operation))
 
 
 def _reads_head(shape: Shape) -> bool:
@@ -195,15 +185,15 @@ def _reads_head(shape: Shape) -> bool:
     return "g" in shape.logs or any(s.key == "h" and s.code in fields for s in shape.steps)
 
 
-def _log_marks(shape: Shape, operation: Any) -> list[str]:
+def _log_marks(shape: Shape, e: Emit, operations: list[str]) -> list[str]:
+    """The first sequence and epoch of each log; `operations` are those that name it first."""
     lines = ["local base,epoch={},{}"] if shape.logs else []
     places = {"g": 3, "b": 2}
-    for slot, log in enumerate(shape.logs):
+    cursor = " p=p+1" if isinstance(e, Cursor) else ""
+    for slot, (log, operation) in enumerate(zip(shape.logs, operations, strict=False)):
         at = places[log]
         places[log] = at + 2
-        number = operation()
-        cursor = " p=p+1" if " " in number else ""
-        corrupt = Cursor().corrupt(number.split(" ")[0])
+        corrupt = e.corrupt(operation)
         lines.append(
             f"do local v,e={log}[{at}],{log}[{at + 1}] "
             f"if v then v=num(v) if not v then {corrupt} end base['{slot}']=v end "
@@ -217,11 +207,11 @@ def _helpers(needs: set[str]) -> list[str]:
     return [text for name, text in _HELPERS.items() if name in needs]
 
 
-def _finish(needs: set[str]) -> list[str]:
+def _finish(e: Emit) -> list[str]:
     lines = []
-    if "val" in needs:
-        gone = "gone" if "gone" in needs else "false"
+    if "val" in e.needs:
+        gone = "gone" if "gone" in e.needs else "false"
         lines.append(_NATIVE_HEAD.replace("gone", gone))
-    if "fresh" in needs:
+    if "fresh" in e.needs:
         lines.append(_NATIVE_FRESH)
-    return [*lines, _PRUNE, "call('HSET',B,W,N)"]
+    return [*lines, receipts.closing(own=e.own_receipts)]

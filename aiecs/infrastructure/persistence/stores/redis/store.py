@@ -8,7 +8,7 @@ import secrets
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from aiecs.core.errors import LifecycleError
+from aiecs.core.errors import LifecycleError, StoreUnavailableError
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.infrastructure.persistence.stores.redis.address import Address
@@ -18,6 +18,7 @@ from aiecs.infrastructure.persistence.stores.redis.lane import Lane
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout
 from aiecs.infrastructure.persistence.stores.redis.prepared import Prepared
 from aiecs.infrastructure.persistence.stores.redis.reads import read
+from aiecs.infrastructure.persistence.stores.redis.receipts import of_caller
 from aiecs.infrastructure.persistence.stores.redis.replies import (
     decoder_of,
     error_of,
@@ -26,7 +27,7 @@ from aiecs.infrastructure.persistence.stores.redis.replies import (
 from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
 _LARGE = 64 * 1024
-_SEEN = 2
+_SEEN, _FORGOTTEN = 2, 4
 
 
 class RedisStore:
@@ -82,7 +83,7 @@ class RedisStore:
             lane = (pair or self._lanes_here())[size > _LARGE]
             deadline = loop.time() + (timeout or self._timeout)
             if lane.busy:
-                await lane.admit(deadline)
+                await lane.admit(size, deadline)
             if prepared.random:
                 args = (*args, secrets.token_hex(2))
             future = loop.create_future()
@@ -151,11 +152,11 @@ class RedisStore:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         if lane.busy:
-            await lane.admit(deadline)
+            await lane.admit(size, deadline)
         front = ("EVALSHA", script.sha, len(keys), *keys)
         entry = Entry(arguments, loop.create_future(), size, deadline, script, front)
         if batch.receipt is not None:
-            entry.receipt = ("w:" + batch.receipt.writer, batch.receipt.n, "0")
+            entry.receipt = of_caller(*batch.receipt)
         lane.submit(entry)
         answer = await entry.future
         if type(answer) is not list or answer[0] != 1:
@@ -170,6 +171,10 @@ class RedisStore:
         """None for "applied before"; else the exception that the answer means."""
         if type(answer) is not list:
             raise error_of(str(answer))
+        if answer[0] == _FORGOTTEN:
+            raise StoreUnavailableError(
+                "Redis does not know any more how this call ended", outcome="unknown"
+            )
         if answer[0] != _SEEN:
             raise refusal(answer)
 
@@ -190,9 +195,10 @@ class RedisStore:
     async def _ask(self, lane: Lane, commands: list[Any], timeout: float) -> list[Any]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        size = 64 * len(commands)
         if lane.busy:
-            await lane.admit(deadline)
-        entry = Entry(commands, loop.create_future(), 64 * len(commands), deadline)
+            await lane.admit(size, deadline)
+        entry = Entry(commands, loop.create_future(), size, deadline)
         lane.submit(entry)
         replies: list[Any] = await entry.future
         return replies
