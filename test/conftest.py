@@ -16,6 +16,7 @@ _FOREIGN = ("REDIS_", "AIECS_", "CLICKHOUSE_")
 _KEPT = "AIECS_SPEC"  # where the specification lies, for the tests that run its samples
 _SERVERS = pytest.StashKey[real.Servers]()
 _THREADS = pytest.StashKey[set[threading.Thread]]()
+_ENDING_SECONDS = 2.0
 _numbers = itertools.count(1)
 
 
@@ -85,5 +86,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     result = yield
     left = [thread for thread in threading.enumerate() if thread not in item.stash[_THREADS]]
+    for thread in left:
+        thread.join(_ENDING_SECONDS)  # one that has been told to end may still be about to
+    left = [thread for thread in left if thread.is_alive()]
     assert not left, f"threads left running: {left}"
     return result
