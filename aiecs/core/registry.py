@@ -1,7 +1,7 @@
 """Opening stores by URL: a table of names, so that no driver is loaded before it is used.
 
 Others add schemes by entry points of the group `aiecs.stores`: the name is the scheme, the object
-is called as `opener(url, timeout=seconds, prefix=text)` and returns a `Store`.
+is called as `opener(url, settings)` and returns a `Store` that connects when it is first used.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any, cast
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.interface.store import Store
+from aiecs.core.settings import Settings
 
 GROUP = "aiecs.stores"
 
-Opener = Callable[..., Store]
+Opener = Callable[[str, Settings], Store]
 
 _OPENERS = "aiecs.infrastructure.persistence.openers"
 _SCHEMES = {
@@ -34,13 +35,12 @@ _SCHEMES = {
 _CLIENT = f"{_OPENERS}:redis_client_of"
 
 
-def open_store(url: str, *, timeout: float = 1.0, prefix: str = "ce") -> Store:
-    """A new store of the URL's kind; nothing is connected yet.
+def open_store(url: str, settings: Settings) -> Store:
+    """A new store of the URL's kind, with the settings' deadlines and key prefix.
 
-    `timeout` is its deadline per call in seconds, `prefix` begins the names of its keys where the
-    server is shared with others. `InvalidInputError` for an unknown scheme, listing the known ones.
+    Nothing is connected yet. `InvalidInputError` for an unknown scheme, listing the known ones.
     """
-    return _opener(scheme_of(url))(url, timeout=timeout, prefix=prefix)
+    return _opener(scheme_of(url))(url, settings)
 
 
 def scheme_of(url: str) -> str:
@@ -87,13 +87,13 @@ _shared: dict[tuple[str, float, str], _Shared] = {}
 _fallback: list[Store] = []
 
 
-def share_store(url: str, *, timeout: float = 1.0, prefix: str = "ce") -> Store:
+def share_store(url: str, settings: Settings) -> Store:
     """The process's one store for this URL and these settings; hand it back by `release_store`."""
-    key = (url, timeout, prefix)
+    key = (url, settings.operation_timeout, settings.key_prefix)
     with _lock:
         shared = _shared.get(key)
         if shared is None:
-            shared = _shared[key] = _Shared(open_store(url, timeout=timeout, prefix=prefix))
+            shared = _shared[key] = _Shared(open_store(url, settings))
         shared.users += 1
         return shared.store
 
@@ -115,7 +115,7 @@ def fallback_store() -> Store:
     """The process's store in memory, for engines that found no Redis at their start; made once."""
     with _lock:
         if not _fallback:
-            _fallback.append(open_store("memory://"))
+            _fallback.append(open_store("memory://", Settings()))
         return _fallback[0]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aiecs.core import registry
 from aiecs.core.errors import StoreTimeoutError, StoreUnavailableError
 from aiecs.core.interface.store import Store
-from aiecs.core.settings import load_settings
+from aiecs.core.settings import Settings
 
 logger = logging.getLogger("aiecs")
 
@@ -22,7 +22,7 @@ class Backend(NamedTuple):
     fallback: bool = False
 
 
-async def open_backend(store: str | Store | None, *, timeout: float, share: bool) -> Backend:
+async def open_backend(store: str | Store | None, settings: Settings, *, share: bool) -> Backend:
     """The store that was named: by the caller, by `AIECS_STORE_URL`, by the REDIS_* settings.
 
     A store named by one of the first two raises its `StoreError` when it does not answer. Only
@@ -32,17 +32,16 @@ async def open_backend(store: str | Store | None, *, timeout: float, share: bool
     if store is not None and not isinstance(store, str):
         await _answering(store, _keep_open)
         return Backend(store, _keep_open)
-    settings = load_settings()
     named = store or settings.store_url
     if named:
-        opened = registry.open_store(named, timeout=timeout, prefix=settings.key_prefix)
+        opened = registry.open_store(named, settings)
         await _answering(opened, opened.close)
         return Backend(opened, opened.close)
     held = registry.fallback_in_use()
     if held is not None:
         return Backend(held, _keep_open, fallback=True)
     opener = registry.share_store if share else registry.open_store
-    redis = opener(settings.redis_url, timeout=timeout, prefix=settings.key_prefix)
+    redis = opener(settings.redis_url, settings)
 
     async def release() -> None:
         await (registry.release_store(redis) if share else redis.close())

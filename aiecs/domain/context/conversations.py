@@ -19,7 +19,7 @@ from aiecs.domain.context.messages import (
 )
 from aiecs.domain.context.models import ConversationMessage
 from aiecs.domain.context.runtime import Runtime
-from aiecs.domain.context.sessions import Sessions
+from aiecs.domain.context.sessions import Sessions, place_of
 from aiecs.domain.context.tail_cache import TailCache
 
 MAX_MESSAGES_AT_ONCE = 1_000
@@ -120,6 +120,7 @@ class Conversations:
         after: int | None = None,
     ) -> list[ConversationMessage]:
         """Messages, oldest first. See `ContextEngine.get_conversation_history`."""
+        place_of(session_id)  # refuses what cannot be an id before it is looked up anywhere
         wanted = _limit(limit)
         if before is None and after is None and wanted is not None and wanted <= PAGE:
             return await self._history.latest(session_id, wanted)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 from aiecs.core import registry
 from aiecs.core.interface.store import Store
 from aiecs.core.opening import Opening
+from aiecs.core.settings import load_settings
 from aiecs.domain.context.backend import Backend, open_backend
 from aiecs.domain.context.monitoring import Monitor
 from aiecs.domain.context.services import (
@@ -28,6 +30,7 @@ _DRAIN_SECONDS = 5.0
 class _Open(NamedTuple):
     backend: Backend
     services: Services
+    config: Config
 
 
 class Lifecycle:
@@ -56,12 +59,20 @@ class Lifecycle:
         return not opened.backend.fallback
 
     async def _open(self) -> _Open:
-        timeout = self._config.operation_timeout
-        backend = await open_backend(self._named, timeout=timeout, share=self._share)
-        services = build(backend.store, self._config, self.monitor, fallback=backend.fallback)
+        settings = load_settings()
+        config = self._config.with_settings(settings)
+        settings = replace(settings, operation_timeout=config.operation_timeout)
+        backend = await open_backend(self._named, settings, share=self._share)
+        services = build(
+            backend.store,
+            config,
+            self.monitor,
+            cache_bytes=settings.tail_cache_bytes,
+            fallback=backend.fallback,
+        )
         services.maintenance.start()
         self._on = services
-        return _Open(backend, services)
+        return _Open(backend, services, config)
 
     async def close(self) -> None:
         """Bring what is pending to the store and give back what this engine opened. Idempotent.
@@ -106,14 +117,17 @@ class Lifecycle:
     @property
     def session_ttl(self) -> float | None:
         """Seconds after the last write at which a session expires; None for never."""
-        return self._ttl(self._config.session_ttl, SESSION_TTL)
+        opened = self._opening.value
+        if opened is None:
+            return ttl_of(self._config.session_ttl, SESSION_TTL)
+        expires = opened.backend.store.capabilities.expires
+        return ttl_of(opened.config.session_ttl, SESSION_TTL, expires=expires)
 
     @property
     def checkpoint_ttl(self) -> float | None:
         """Seconds after the last write at which a thread expires; None for never."""
-        return self._ttl(self._config.checkpoint_ttl, CHECKPOINT_TTL)
-
-    def _ttl(self, asked: Any, default: float) -> float | None:
         opened = self._opening.value
-        expires = opened is None or opened.backend.store.capabilities.expires
-        return ttl_of(asked, default, expires=expires)
+        if opened is None:
+            return ttl_of(self._config.checkpoint_ttl, CHECKPOINT_TTL)
+        expires = opened.backend.store.capabilities.expires
+        return ttl_of(opened.config.checkpoint_ttl, CHECKPOINT_TTL, expires=expires)

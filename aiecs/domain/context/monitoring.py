@@ -8,8 +8,8 @@ from functools import wraps
 from time import perf_counter
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
-from aiecs.core.errors import CorruptRecordError
-from aiecs.core.interface.store import CorruptField
+from aiecs.core.errors import ConflictError, ContextEngineError, CorruptRecordError
+from aiecs.core.interface.store import CorruptField, GuardFailed
 
 logger = logging.getLogger("aiecs")
 
@@ -154,9 +154,9 @@ def operation(
         started = perf_counter()
         try:
             result = await method(engine, *args, **kwargs)
-        except CorruptField as error:
+        except (CorruptField, GuardFailed) as error:
             engine.monitor.failed(name, perf_counter() - started, error)
-            raise CorruptRecordError(f"{name}: a stored counter or log is corrupt") from error
+            raise _public(name, error) from error
         except BaseException as error:
             engine.monitor.failed(name, perf_counter() - started, error)
             raise
@@ -164,3 +164,10 @@ def operation(
         return result
 
     return measured
+
+
+def _public(name: str, error: CorruptField | GuardFailed) -> ContextEngineError:
+    """What callers see of a store's answer that no service has made sense of."""
+    if isinstance(error, CorruptField):
+        return CorruptRecordError(f"{name}: a stored counter or log is corrupt")
+    return ConflictError(f"{name}: a counter has reached its limit")

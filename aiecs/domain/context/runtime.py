@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
 from typing import Any
 
-from aiecs.core.interface.store import Batch, Call, Store
+from aiecs.core.interface.store import Batch, Call, GuardFailed, Store
 from aiecs.domain.context.counters import Counters
 from aiecs.domain.context.tasks import BackgroundTasks
 
 logger = logging.getLogger("aiecs")
 
 _MAX_CORRUPT = 10_000
+REFUSED_BEFORE = -2
 
 
 class Runtime:
@@ -42,9 +42,18 @@ class Runtime:
         self.tasks = BackgroundTasks()
         self.counters = Counters(self.apply, self.tasks)
 
-    def apply(self, batch: Batch | Call) -> Awaitable[list[Any] | None]:
-        """`Store.apply` within the engine's deadline."""
-        return self.store.apply(batch, timeout=self.timeout)
+    async def apply(self, batch: Batch | Call) -> list[Any] | None:
+        """`Store.apply` within the engine's deadline.
+
+        A batch that the store knows to have refused, but not why (it was sent again after a lost
+        connection), is given to it once more, to learn that.
+        """
+        try:
+            return await self.store.apply(batch, timeout=self.timeout)
+        except GuardFailed as refusal:
+            if refusal.operation != REFUSED_BEFORE:
+                raise
+        return await self.store.apply(batch, timeout=self.timeout)
 
     async def read(self, batch: Batch | Call) -> list[Any]:
         """The results of a batch that only reads (those are never "already applied")."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiecs.core.errors import InvalidInputError, LifecycleError
 from aiecs.core.interface.store import Store
+from aiecs.core.settings import Settings
 from aiecs.domain.context.agent_conversations import AgentConversations
 from aiecs.domain.context.checkpoints import Checkpoints
 from aiecs.domain.context.conversations import Conversations
@@ -23,6 +24,7 @@ from aiecs.domain.context.task_contexts import TaskContexts
 DAY = 86_400
 SESSION_TTL = float(DAY)
 CHECKPOINT_TTL = 7.0 * DAY
+_TIMEOUT = 1.0
 _MIN_TTL = 0.000_001
 _MAX_TTL = 30 * 365 * DAY
 
@@ -33,13 +35,16 @@ AskedTtl = Any
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What an engine was constructed with. Times in seconds."""
+    """What an engine was constructed with; what has its default gives way to the settings.
+
+    Times in seconds.
+    """
 
     session_ttl: AskedTtl = ...
     checkpoint_ttl: AskedTtl = ...
     max_messages_per_session: int | None = None
     strict_sessions: bool = False
-    operation_timeout: float = 1.0
+    operation_timeout: float = _TIMEOUT
     observers: tuple[Observer, ...] = ()
 
     def __post_init__(self) -> None:
@@ -51,6 +56,25 @@ class Config:
         timeout = self.operation_timeout
         if type(timeout) not in (int, float) or not 0 < timeout <= DAY:
             raise InvalidInputError(f"operation_timeout is seconds above 0, got {timeout!r}")
+
+    def with_settings(self, settings: Settings) -> Config:
+        """The configuration where `AIECS_*` variables fill in what the caller left open."""
+        keep = self.max_messages_per_session
+        given = self.operation_timeout != _TIMEOUT
+        return replace(
+            self,
+            session_ttl=_ttl_setting(self.session_ttl, "session_ttl", settings),
+            checkpoint_ttl=_ttl_setting(self.checkpoint_ttl, "checkpoint_ttl", settings),
+            max_messages_per_session=settings.max_messages_per_session if keep is None else keep,
+            strict_sessions=self.strict_sessions or settings.strict_sessions,
+            operation_timeout=self.operation_timeout if given else settings.operation_timeout,
+        )
+
+
+def _ttl_setting(asked: AskedTtl, name: str, settings: Settings) -> AskedTtl:
+    if asked is not ... or f"AIECS_{name.upper()}" not in settings.given:
+        return asked
+    return getattr(settings, name) or None
 
 
 def _check_ttl(ttl: AskedTtl, name: str) -> None:
@@ -84,7 +108,9 @@ class Services:
         return await self.runtime.tasks.drain(seconds)
 
 
-def build(store: Store, config: Config, monitor: Monitor, *, fallback: bool) -> Services:
+def build(
+    store: Store, config: Config, monitor: Monitor, *, cache_bytes: int, fallback: bool
+) -> Services:
     """The services on `store`, whose kind decides what `...` means for a TTL."""
     expires = store.capabilities.expires
     runtime = Runtime(
@@ -95,7 +121,7 @@ def build(store: Store, config: Config, monitor: Monitor, *, fallback: bool) -> 
         max_messages=config.max_messages_per_session,
         timeout=config.operation_timeout,
     )
-    sessions, cache = Sessions(runtime), TailCache()
+    sessions, cache = Sessions(runtime), TailCache(cache_bytes)
     return Services(
         runtime=runtime,
         sessions=sessions,

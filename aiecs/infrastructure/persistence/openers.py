@@ -7,30 +7,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiecs.core.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from aiecs.core.interface.store import Store
+    from aiecs.core.settings import Settings
     from aiecs.infrastructure.persistence.redis_client import RedisClient
 
 
-def open_memory(url: str, *, timeout: float, prefix: str) -> Store:  # noqa: ARG001 - no such thing
+def open_memory(url: str, settings: Settings) -> Store:
     """`memory://`: a new store in this process."""
+    del settings
+    if url.partition("://")[2]:
+        raise InvalidInputError("a store in memory is memory://, with nothing behind it")
     from aiecs.infrastructure.persistence.stores.memory import MemoryStore
 
     return MemoryStore()
 
 
-def open_sqlite(url: str, *, timeout: float, prefix: str) -> Store:  # noqa: ARG001 - own file
+def open_sqlite(url: str, settings: Settings) -> Store:
     """`sqlite:///relative.db` or `sqlite:////absolute/path.db`."""
     from aiecs.infrastructure.persistence.stores.sqlite import SqliteStore
 
+    if "synchronous=" not in url:
+        mark = "&" if "?" in url else "?"
+        url = f"{url}{mark}synchronous={settings.sqlite_synchronous}"
     return SqliteStore.from_url(url)
 
 
-def open_redis(url: str, *, timeout: float, prefix: str) -> Store:
+def open_redis(url: str, settings: Settings) -> Store:
     """`redis://`, `rediss://`, `unix://` and their valkey spellings."""
     from aiecs.infrastructure.persistence.stores.redis import RedisStore
 
-    return RedisStore.from_url(url, prefix=prefix, timeout=timeout)
+    timeout = settings.operation_timeout
+    return RedisStore.from_url(url, prefix=settings.key_prefix, timeout=timeout)
 
 
 def redis_client_of(store: Store) -> RedisClient | None:
