@@ -9,7 +9,8 @@ from aiecs.core.errors import InvalidInputError
 from aiecs.core.interface import store as port
 
 _LIMIT = port.MAX_INTEGER
-_INTEGER = re.compile(rb"-?[0-9]{1,16}\Z")
+_DIGITS = 16
+_INTEGER = re.compile(rb"-?[0-9]{1,%d}\Z" % _DIGITS)
 LONGEST = 10**15
 _SEQUENCES = (tuple, list)
 _MAPS = (dict,)
@@ -32,7 +33,7 @@ def creates_group(ops: tuple[port.Op, ...]) -> bool:
 
 def parse_integer(value: bytes) -> int | None:
     """The integer that a field holds, or None when the bytes are none (or leave ±(2^53-1))."""
-    if not _INTEGER.match(value):
+    if not (value.isdigit() and len(value) <= _DIGITS) and not _INTEGER.match(value):
         return None
     number = int(value)
     return number if abs(number) <= port.MAX_INTEGER else None

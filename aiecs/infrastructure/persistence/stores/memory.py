@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiecs.core.errors import LifecycleError
@@ -157,7 +157,7 @@ class _Tables:
         log = self._logs.get(key)
         return 0 if log is None else len(log.items)
 
-    def log_append(self, key: str, first: int, items: list[bytes]) -> None:
+    def log_append(self, key: str, first: int, items: Sequence[bytes]) -> None:
         log = self._logs.get(key)
         if log is None:
             log = self._logs[key] = _Log(first)

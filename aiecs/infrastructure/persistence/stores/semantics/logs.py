@@ -4,7 +4,6 @@ The first sequence (`~b<log>`) and the epoch (`~e<log>`) stand in the head of th
 bucket for keys that start with `_`.
 """
 
-# ruff: noqa: ARG001 - all steps of a program share one signature
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -16,13 +15,17 @@ if TYPE_CHECKING:
     from aiecs.infrastructure.persistence.stores.semantics.frame import Frame
 
 
-def prepare(frame: Frame, op: Any, number: int) -> None:
-    """Refuse the batch when the marks of the log are no integers."""
+def prepare(frame: Frame, op: Any, number: int) -> int | None:
+    """The first sequence of the log, None when it is absent, for the write that follows."""
     if frame.absent(op.key):
-        return
-    for mark in _marks(frame, op.key):
-        if mark is not None and parse_integer(mark) is None:
-            raise port.CorruptField(number)
+        return None
+    mark, epoch = _marks(frame, op.key)
+    if mark is None:
+        return None
+    base = parse_integer(mark)
+    if base is None or (epoch is not None and parse_integer(epoch) is None):
+        raise port.CorruptField(number)
+    return base
 
 
 def read(frame: Frame, op: port.Read, number: int) -> port.LogSlice:
@@ -46,22 +49,26 @@ def read(frame: Frame, op: port.Read, number: int) -> port.LogSlice:
 def append(frame: Frame, op: port.Append, number: int) -> int:
     """`Append`."""
     state, key = frame.state, frame.key(op.key)
-    (mark,) = state.map_fields(_owner(frame, op.key), (f"~b{op.key}",))
-    first = _start(frame, op) if mark is None else int(mark) + state.log_count(key)
+    base = frame.results[number]
+    if base is None:
+        base = _start(frame, op)
+    first = int(base) + state.log_count(key)
     if op.stamps:
         front = b" ".join(map(frame.value, op.stamps)) + b"\n"
         state.log_append(key, first, [front + item for item in op.items])
     else:
-        state.log_append(key, first, list(op.items))
+        state.log_append(key, first, op.items)
     return first
 
 
 def trim(frame: Frame, op: port.Trim, number: int) -> int:
     """`Trim`."""
-    mark, _ = _marks(frame, op.key)
-    if mark is None:
+    base = frame.results[number]
+    if base is None:
+        base = _written(frame, op.key)
+    if base is None:
         return 0
-    key, base = frame.key(op.key), int(mark)
+    key = frame.key(op.key)
     count = frame.state.log_count(key)
     wanted = count - op.keep if op.keep is not None else (op.before or 0) - base
     removed = max(0, min(count, wanted))
@@ -74,31 +81,31 @@ def trim(frame: Frame, op: port.Trim, number: int) -> int:
 
 def truncate(frame: Frame, op: port.Truncate, number: int) -> int:
     """`Truncate`."""
-    mark, epoch = _marks(frame, op.key)
-    if mark is None:
+    base = frame.results[number]
+    if base is None:
         return 0
-    key, base = frame.key(op.key), int(mark)
+    key = frame.key(op.key)
     end = base + frame.state.log_count(key)
     start = max(base, op.start)
     if start >= end:
         return 0
     frame.state.log_remove(key, start, end)
-    _next_epoch(frame, op.key, epoch)
-    return end - start
+    _next_epoch(frame, op.key)
+    return int(end - start)
 
 
 def redact(frame: Frame, op: port.Redact, number: int) -> int:
     """`Redact`."""
-    mark, epoch = _marks(frame, op.key)
-    if mark is None:
+    base = frame.results[number]
+    if base is None:
         return 0
-    key, base = frame.key(op.key), int(mark)
+    key = frame.key(op.key)
     end = base + frame.state.log_count(key)
     present = [sequence for sequence in set(op.sequences) if base <= sequence < end]
     for sequence in present:
         frame.state.log_set(key, sequence, op.item)
     if present:
-        _next_epoch(frame, op.key, epoch)
+        _next_epoch(frame, op.key)
     return len(present)
 
 
@@ -110,7 +117,16 @@ def _marks(frame: Frame, key: str) -> list[bytes | None]:
     return frame.state.map_fields(_owner(frame, key), (f"~b{key}", f"~e{key}"))
 
 
+def _written(frame: Frame, key: str) -> int | None:
+    """The first sequence as it is now: an earlier operation may have made the log."""
+    (mark,) = frame.state.map_fields(_owner(frame, key), (f"~b{key}",))
+    return None if mark is None else int(mark)
+
+
 def _start(frame: Frame, op: port.Append) -> int:
+    base = _written(frame, op.key)
+    if base is not None:
+        return base
     base = frame.now if op.first is None else op.first
     fields = {f"~b{op.key}": b"%d" % base}
     if op.epoch:
@@ -126,5 +142,7 @@ def _epoch(frame: Frame, key: str, epoch: bytes | None) -> str:
     return f"{incarnation}.{(epoch or b'0').decode()}"
 
 
-def _next_epoch(frame: Frame, key: str, epoch: bytes | None) -> None:
-    frame.state.map_put(_owner(frame, key), {f"~e{key}": b"%d" % (int(epoch or 0) + 1)})
+def _next_epoch(frame: Frame, key: str) -> None:
+    owner, field = _owner(frame, key), f"~e{key}"
+    (epoch,) = frame.state.map_fields(owner, (field,))
+    frame.state.map_put(owner, {field: b"%d" % (int(epoch or 0) + 1)})

@@ -118,7 +118,10 @@ def put(frame: Frame, op: port.Put, number: int) -> bool:
     """`Put`."""
     if not frame.results[number]:
         return False
-    fields = {name: frame.value(value) for name, value in op.fields.items()}
+    fields = {
+        name: value if type(value) is bytes else frame.value(value)
+        for name, value in op.fields.items()
+    }
     if op.key == "" and "~i" in fields:
         frame.incarnation = fields["~i"]
     frame.state.map_put(frame.key(op.key), fields)

@@ -40,7 +40,8 @@ def execute(state: State, batch: port.Batch, program: Program | None = None) -> 
     """Apply a checked batch; None when its receipt had been seen before."""
     program = program or Program(batch.ops)
     frame = Frame(state, batch)
-    if program.mutating and frame.seen_receipt():
+    receipt = program.mutating and batch.receipt is not None
+    if receipt and frame.seen_receipt():
         return None
     if batch.group:
         frame.load_head()
@@ -51,12 +52,12 @@ def execute(state: State, batch: port.Batch, program: Program | None = None) -> 
         for number, step in program.prepare:
             results[number] = step(frame, ops[number], number)
     except (port.GuardFailed, port.CorruptField):
-        if program.mutating:
+        if receipt:
             frame.remember_receipt(failed=True)
         raise
     for number, step in program.write:
         results[number] = step(frame, ops[number], number)
-    if program.mutating:
+    if receipt:
         frame.remember_receipt(failed=False)
     return results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from aiecs.core.interface import store as port
 
@@ -45,7 +45,7 @@ class State(Protocol):
         """How many items the log holds."""
         ...
 
-    def log_append(self, key: str, first: int, items: list[bytes]) -> None:
+    def log_append(self, key: str, first: int, items: Sequence[bytes]) -> None:
         """Append items; `first` is the sequence right after the last item of the log."""
         ...
 
