@@ -7,7 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aiecs.core import registry
-from aiecs.core.errors import StoreTimeoutError, StoreUnavailableError
+from aiecs.core.errors import (
+    StoreMisconfiguredError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
 from aiecs.core.interface.store import Store
 from aiecs.core.settings import Settings
 
@@ -27,7 +31,8 @@ async def open_backend(store: str | Store | None, settings: Settings, *, share: 
 
     A store named by one of the first two raises its `StoreError` when it does not answer. Only
     when none was named, and Redis cannot be reached, it is the process's store in memory; a wrong
-    password raises even then. `share`: use the process's connections to that Redis.
+    password and a server that is not what was configured raise even then. `share`: use the
+    process's connections to that Redis.
     """
     if store is not None and not isinstance(store, str):
         await _answering(store, _keep_open)
@@ -48,6 +53,8 @@ async def open_backend(store: str | Store | None, settings: Settings, *, share: 
 
     try:
         await _answering(redis, release)
+    except StoreMisconfiguredError:
+        raise  # something answers there: a mistake to mend, no outage
     except (StoreUnavailableError, StoreTimeoutError) as error:
         return _fall_back(error)
     return Backend(redis, release)

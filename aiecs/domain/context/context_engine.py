@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,8 +19,6 @@ from aiecs.domain.context.monitoring import Observer, operation
 from aiecs.domain.context.services import Config, checked_observers
 from aiecs.domain.context.window import ContextWindow, latest_that_fit
 from aiecs.domain.task.task_context import TaskContext
-
-logger = logging.getLogger("aiecs")
 
 
 class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
@@ -63,7 +60,7 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
         if on_outage != "fail":
             raise InvalidInputError(f"on_outage is 'fail', got {on_outage!r}")
         if archive is not None or permanent_backend is not None:
-            logger.warning("this version has no archive: archive= has no effect")
+            raise InvalidInputError("this version has no archive: leave archive= out")
         config = Config(
             session_ttl=session_ttl,
             checkpoint_ttl=checkpoint_ttl,

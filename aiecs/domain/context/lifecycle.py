@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 from aiecs.core import registry
 from aiecs.core.interface.store import Store
 from aiecs.core.opening import Opening
-from aiecs.core.settings import load_settings
+from aiecs.core.settings import Settings, load_settings
 from aiecs.domain.context.backend import Backend, open_backend
 from aiecs.domain.context.monitoring import Monitor
 from aiecs.domain.context.services import (
@@ -25,6 +25,10 @@ from aiecs.domain.context.services import (
 logger = logging.getLogger("aiecs")
 
 _DRAIN_SECONDS = 5.0
+
+
+_FALLEN_BACK = "Redis was not reachable at start: data is kept in this process only"
+_NO_ARCHIVE = "an archive is configured, but this version has none: nothing is archived"
 
 
 class _Open(NamedTuple):
@@ -68,7 +72,7 @@ class Lifecycle:
             config,
             self.monitor,
             cache_bytes=settings.tail_cache_bytes,
-            fallback=backend.fallback,
+            concerns=_concerns(backend, settings),
         )
         services.maintenance.start()
         self._on = services
@@ -131,3 +135,12 @@ class Lifecycle:
             return ttl_of(self._config.checkpoint_ttl, CHECKPOINT_TTL)
         expires = opened.backend.store.capabilities.expires
         return ttl_of(opened.config.checkpoint_ttl, CHECKPOINT_TTL, expires=expires)
+
+
+def _concerns(backend: Backend, settings: Settings) -> tuple[str, ...]:
+    """What health tells of this configuration, for as long as the engine is open."""
+    found = (_FALLEN_BACK,) if backend.fallback else ()
+    if settings.archive_url is None:
+        return found
+    logger.warning(_NO_ARCHIVE)
+    return (*found, _NO_ARCHIVE)

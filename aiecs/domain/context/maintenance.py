@@ -42,12 +42,17 @@ class Maintenance:
     """Clean-up and diagnosis of one engine's store."""
 
     def __init__(
-        self, runtime: Runtime, monitor: Monitor, cache: TailCache, *, fallback: bool = False
+        self,
+        runtime: Runtime,
+        monitor: Monitor,
+        cache: TailCache,
+        *,
+        concerns: tuple[str, ...] = (),
     ) -> None:
         self._runtime = runtime
         self._monitor = monitor
         self._cache = cache
-        self._fallback = fallback
+        self._lasting = concerns
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -169,9 +174,7 @@ class Maintenance:
         }
 
     def _concerns(self) -> list[str]:
-        found = []
-        if self._fallback:
-            found.append("Redis was not reachable at start: data is kept in this process only")
+        found = list(self._lasting)
         if self._runtime.corrupt:
             found.append(f"{self._runtime.corrupt} corrupt records were left out of answers")
         return found

@@ -109,7 +109,12 @@ class Services:
 
 
 def build(
-    store: Store, config: Config, monitor: Monitor, *, cache_bytes: int, fallback: bool
+    store: Store,
+    config: Config,
+    monitor: Monitor,
+    *,
+    cache_bytes: int,
+    concerns: tuple[str, ...] = (),
 ) -> Services:
     """The services on `store`, whose kind decides what `...` means for a TTL."""
     expires = store.capabilities.expires
@@ -131,7 +136,7 @@ def build(
         checkpoints=Checkpoints(runtime, sessions),
         agents=AgentConversations(runtime, sessions),
         deletions=Deletions(runtime),
-        maintenance=Maintenance(runtime, monitor, cache, fallback=fallback),
+        maintenance=Maintenance(runtime, monitor, cache, concerns=concerns),
     )
 
 
