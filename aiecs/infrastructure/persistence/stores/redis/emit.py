@@ -41,6 +41,11 @@ class Emitter:
         self.needs.add(helper)
         return helper
 
+    def fresh(self, h: str, key: str) -> None:
+        """Note a key of the group that may be new: it gets the server's own expiry."""
+        if h == "g":
+            self.line(f"{self.use('fresh')}[#fresh+1]={key}")
+
     def refuse(self, found: str = "false", operation: str | None = None, kind: int = 0) -> str:
         """A statement: spend the receipt as refused, answer {kind, operation, found}."""
         number = operation or self.number()
@@ -64,14 +69,15 @@ class Cursor(Emitter):
         return "o"
 
     def begin(self, *, many: bool) -> None:
-        self.line("do")
+        self.line("do local z=o")
         if many:
             self.line("local c=num(A[p]) p=p+1 for _=1,c do")
 
     def end(self, *, many: bool, counts: bool) -> None:
-        if counts:
-            self.line("o=o+1")
-        self.line("end end" if many else "end")
+        self.line("o=o+1")
+        if many:
+            self.line("end")
+        self.line("end" if counts else "o=z end")
 
     def take(self) -> str:
         name = self.name("a")
@@ -164,12 +170,6 @@ class Unrolled(Emitter):
     def number(self) -> str:
         return str(self.operation)
 
-    def begin(self, *, many: bool) -> None:
-        """Nothing to open: names are unique."""
-
-    def end(self, *, many: bool, counts: bool) -> None:
-        self.operation += counts
-
     def take(self) -> str:
         self.position += 1
         return self.cells[self.position - 1]
@@ -253,3 +253,6 @@ class Unrolled(Emitter):
     def _earlier(self, operation: int, item: int) -> str:
         result = self.results[operation]
         return f"(type({result})=='table' and {result}[{item + 1}] or {result}+{item})"
+
+
+Emit = Cursor | Unrolled

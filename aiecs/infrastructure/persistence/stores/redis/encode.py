@@ -43,6 +43,7 @@ class _Encoder:
         self.after_keys: list[Key] = []
         self.logs: dict[str, _Log] = {}
         self.first_write = True
+        self.creates = creates_group(ops)
 
     def run(self) -> Encoded:
         self._find_logs()
@@ -70,7 +71,7 @@ class _Encoder:
             group=self.group,
             logs="".join("b" if log.key[0] == "_" else "g" for log in self.logs.values()),
             writes_group=self.group and any(_writes_group(op) for op in self.ops),
-            creates=creates_group(self.ops),
+            creates=self.creates,
         )
 
     def _find_logs(self) -> None:
@@ -89,8 +90,11 @@ class _Encoder:
         many = len(run) > 1
         if code in _CHECKED and key_class != "h":
             self._check_types(code, key_class, run, many=many)
-        elif key_class != "h" and code in _OTHER_WRITES:
+        elif code in _UNCHECKED and (key_class != "h" or code != "incr"):
+            # These look at the key first, but for one of a group that is only being created.
             self.first_write = False
+            if self.creates and key_class == "g" and code in _LOOKS_WHEN_ALIVE:
+                self._check_types("put", key_class, run, many=many)
         self.steps.append(Step(code, key_class, many))
         if many:
             self.before.append(str(len(run)))
@@ -328,7 +332,8 @@ _KIND_OF: dict[str, port.Kind] = {
 _CHECKED = frozenset(_KIND_OF)
 # The first write of a script needs no check of its type: when it fails, nothing was written.
 _SELF_CHECKING = frozenset({"put", "puts", "append", "appends", "zadd", "zrem", "hdel"})
-_OTHER_WRITES = frozenset({"put?", "puts?", "incr", "unlink", "unlinklog"})
+_LOOKS_WHEN_ALIVE = frozenset({"put?", "puts?", "incr"})
+_UNCHECKED = _LOOKS_WHEN_ALIVE | {"unlink", "unlinklog", "hdel", "expire"}
 _ENCODERS: dict[type, Any] = {
     port.RequireExists: _Encoder.exists,
     port.RequireEquals: _Encoder.equals,

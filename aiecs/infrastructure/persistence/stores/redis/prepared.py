@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from aiecs.core.interface import store as port
-from aiecs.core.interface.batch_rules import check
+from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.core.interface.calls import call_size
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.layout import KIND_LETTER, Layout
 from aiecs.infrastructure.persistence.stores.redis.replies import decoder_of
 from aiecs.infrastructure.persistence.stores.redis.script import unrolled_source
-from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
+from aiecs.infrastructure.persistence.stores.redis.scripts import Script, Scripts
 
-_RECEIPT_ARGUMENTS = 3
+_OWN_ARGUMENTS = 3  # the receipt
 _KNOWN = 4_096
 _OVERHEAD = 256
 _SURELY_FITS = 1024 * 1024
@@ -25,46 +25,58 @@ class Prepared:
     """How to make the command of one call of a plan."""
 
     __slots__ = (
-        "_grouped", "_heads", "_known", "_only_bytes", "_opened", "_suffixes", "decode",
-        "known_results", "random",
-        "script",
+        "_grouped", "_heads", "_known", "_only_bytes", "_opened", "_suffixes", "_unrolled",
+        "decode", "known_results", "random", "script",
     )  # fmt: skip
 
     def __init__(self, plan: port.Plan, layout: Layout, scripts: Scripts) -> None:
-        grouped = any(
-            type(op) is port.Expire or not getattr(op, "key", "_").startswith("_")
-            for op in plan.ops
-        )
-        _check_plan(plan, grouped=grouped)
-        encoded = encode(plan.ops, group=grouped)
-        self.random = encoded.shape.creates
+        self._grouped = any(map(_names_group, plan.ops))
+        _check_plan(plan, grouped=self._grouped)
         self._heads = layout.heads
-        self._grouped = grouped
-        self._suffixes = tuple(
-            (key[0] == "_", KIND_LETTER[kind], key) for kind, key in encoded.keys
-        )
-        opened = [value.position for value in encoded.arguments if type(value) is port.Arg]
-        self._opened = len(set(opened))
-        self._only_bytes = all(type(op) in _BYTES_ONLY for op in plan.ops if _has_open_value(op))
         self._known: dict[tuple[int, str], tuple[Any, ...]] = {}
-        cells = [_cell(value) for value in encoded.arguments]
-        self.script = scripts.add(plan, unrolled_source(encoded.shape, encoded.arguments, cells))
+        self._only_bytes = all(type(op) in _BYTES_ONLY for op in plan.ops if _has_open_value(op))
+        self._opened = 0
+        self._suffixes: tuple[tuple[bool, str, str], ...] = ()
+        self.random = False
+        source = self._compile(plan) if is_mutating(plan.ops) else None
+        self._unrolled = source is not None
+        self.script = Script("", "") if source is None else scripts.add(source)
         self.known_results = tuple(_known_results(plan))
         known = {number for number, _ in self.known_results}
         decoders = ((number, decoder_of(op)) for number, op in enumerate(plan.ops))
         self.decode = tuple((n, d) for n, d in decoders if d is not None and n not in known)
 
+    def _compile(self, plan: port.Plan) -> str | None:
+        encoded = encode(plan.ops, group=self._grouped)
+        self.random = encoded.shape.creates
+        self._suffixes = tuple(
+            (key[0] == "_", KIND_LETTER[kind], key) for kind, key in encoded.keys
+        )
+        opened = [value.position for value in encoded.arguments if type(value) is port.Arg]
+        self._opened = len(set(opened))
+        first = _OWN_ARGUMENTS + 1 + self.random
+        cells = [_cell(value, first) for value in encoded.arguments]
+        return unrolled_source(encoded.shape, encoded.arguments, cells)
+
     def size_of(self, call: port.Call) -> int:
-        """The call's size in bytes; `InvalidInputError` when it breaks a rule of the port."""
+        """The call's size in bytes; `InvalidInputError` when it breaks a rule of the port.
+
+        -1 when it is to be applied as the batch that its plan binds.
+        """
         place = (call.bucket, call.group)
-        if place not in self._known or not self._only_bytes:
-            return call_size(call)
         size = _OVERHEAD
-        for value in call.args:  # the place was good before, and only bytes are left open
-            if type(value) is not bytes:
-                return call_size(call)
-            size += len(value)
-        return size if size < _SURELY_FITS and len(call.args) == self._opened else call_size(call)
+        if place in self._known and self._only_bytes:
+            for value in call.args:  # the place was good before, and only bytes are left open
+                if type(value) is not bytes:
+                    return self._checked(call)
+                size += len(value)
+            if size < _SURELY_FITS and len(call.args) == self._opened:
+                return size
+        return self._checked(call)
+
+    def _checked(self, call: port.Call) -> int:
+        size = call_size(call)
+        return size if self._unrolled and None not in call.args else -1
 
     def front(self, bucket: int, group: str) -> tuple[Any, ...]:
         """EVALSHA, the script, the number of keys and the keys: all before the receipt."""
@@ -85,10 +97,16 @@ class Prepared:
         return keys
 
 
-def _cell(value: Any) -> str:
-    """An argument of the script as Lua: an open value's ARGV or a literal."""
+def _names_group(op: port.Op) -> bool:
+    if type(op) is port.Append and port.INCARNATION in op.stamps:
+        return True
+    return type(op) is port.Expire or not getattr(op, "key", "_").startswith("_")
+
+
+def _cell(value: Any, first: int) -> str:
+    """An argument of the script as Lua: a literal, or that ARGV which an open value becomes."""
     if type(value) is port.Arg:
-        return f"ARGV[{_RECEIPT_ARGUMENTS + 1 + value.position}]"
+        return f"ARGV[{first + value.position}]"
     return _literal(value)
 
 
@@ -111,7 +129,7 @@ def _known_results(plan: port.Plan) -> Iterator[tuple[int, Any]]:
 
 
 def _has_open_value(op: port.Op) -> bool:
-    return port.Plan("", op).bind([None] * 64) != (op,)
+    return port.Plan("", op).bind([None] * port.MAX_OPERATIONS) != (op,)
 
 
 def _check_plan(plan: port.Plan, *, grouped: bool) -> None:
@@ -122,5 +140,5 @@ def _check_plan(plan: port.Plan, *, grouped: bool) -> None:
 
 def _example(op: port.Op) -> port.Op:
     number = type(op) in (port.Expire, port.Incr, port.RequireBefore)
-    (bound,) = port.Plan("", op).bind([1 if number else b""] * 64)
+    (bound,) = port.Plan("", op).bind([1 if number else b""] * port.MAX_OPERATIONS)
     return bound

@@ -19,8 +19,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from aiecs.infrastructure.persistence.stores.redis import receipts
-from aiecs.infrastructure.persistence.stores.redis.emit import Cursor, Unrolled
-from aiecs.infrastructure.persistence.stores.redis.script_operations import BEFORE, WRITE, Emit
+from aiecs.infrastructure.persistence.stores.redis.emit import Cursor, Emit, Unrolled
+from aiecs.infrastructure.persistence.stores.redis.script_operations import BEFORE, WRITE
 
 OWN_ARGUMENTS = 5
 
@@ -45,11 +45,19 @@ class Shape(NamedTuple):
 
 _START = "local K,call,num,fmt=KEYS,redis.call,tonumber,string.format"
 _CLOCK = "local t=call('TIME') local now=t[1]*1000000+t[2]"
+_MOST = 120
+# Lua's stack takes some 8,000 values at once.
+_AT_ONCE = 4_000
+_MORE_OF_HEAD = f"""if alive then for j=h+{_AT_ONCE},i,{_AT_ONCE} do
+local m=call('HMGET',G,unpack(A,j,math.min(i,j+{_AT_ONCE - 1}))) for l=1,#m do g[#g+1]=m[l] end
+end end"""
+_HEAD_WRITES = f"""for i=1,#wg,{_AT_ONCE} do
+call('HSET',G,unpack(wg,i,math.min(#wg,i+{_AT_ONCE - 1}))) end"""
 _HELPERS = {
     "S": "local function S(x) return fmt('%.0f',x) end",
     "nows": "local nows=fmt('%.0f',now)",
     "int": """local function int(v)
-if not string.match(v,'^%-?%d+$') then return nil end
+if #v>17 or not string.match(v,'^%-?%d+$') then return nil end
 local x=num(v)
 if x>9007199254740991 or x<-9007199254740991 then return nil end
 return x end""",
@@ -75,7 +83,7 @@ def dynamic_source(shape: Shape) -> str:
     """The script for every batch of a shape: counts and values are arguments."""
     e = Cursor()
     body = _body(shape, e)
-    bucket, head = "unpack(A,8,7+num(A[6]))", "unpack(A,8+num(A[6]),7+num(A[6])+num(A[7]))"
+    bucket, head = "unpack(A,8,7+num(A[6]))", f"unpack(A,h,math.min(i,h+{_AT_ONCE - 1}))"
     lines = [
         "local A=ARGV",
         _START,
@@ -84,33 +92,42 @@ def dynamic_source(shape: Shape) -> str:
         f"local b=call('HMGET',B,W{',' + bucket if 'b' in shape.logs else ''})",
         receipts.opening(own=True),
         f"local R,I,wg,o,p,k={{}},{{}},{{}},0,8+num(A[6])+num(A[7]),{3 if shape.group else 2}",
+        "local h,i=8+num(A[6]),7+num(A[6])+num(A[7])",
         *_group(shape, head if _reads_head(shape) else "", e),
+        _MORE_OF_HEAD if shape.group else "",
         f"local gi={2 + 2 * shape.logs.count('g')}",
         *_helpers(e.needs),
         *_log_marks(shape, e, ["num(A[p])"] * len(shape.logs)),
         body,
-        "if #wg>0 then call('HSET',G,unpack(wg)) end" if shape.group else "",
+        _HEAD_WRITES if shape.group else "",
         *_finish(e),
         "return {1,R}",
     ]
     return "\n".join(line for line in lines if line)
 
 
-def unrolled_source(shape: Shape, constants: list[Any], cells: list[str]) -> str:
-    """The script of a plan: its constants in the text. `cells` are the arguments as Lua."""
+def unrolled_source(shape: Shape, constants: list[Any], cells: list[str]) -> str | None:
+    """The script of a plan: its constants in the text. `cells` are the arguments as Lua.
+
+    None for one that is too long: Lua takes some 200 variables and arguments of a call.
+    """
+    if len(cells) > _MOST:
+        return None
     buckets, heads = int(constants[0]), int(constants[1])
     e = Unrolled(cells, constants, first_key=3 if shape.group else 2)
     fields = cells[2 : 2 + buckets + heads]
     e.position = 2 + buckets + heads + len(shape.logs)
     e.field_position = 2 + 2 * shape.logs.count("g")
     body = _body(shape, e)
+    if e.names > _MOST:
+        return None
     writes = ",".join(e.head_writes)
     bucket = ",".join(["B", "W", *fields[:buckets]])
     results = (e.results + ["0"] * e.operation)[: e.operation]
     lines = [
         _START,
         "local B,W,N,P,RAW=K[1],ARGV[1],ARGV[2],ARGV[3],'0'",
-        f"local RANDOM={_random_cell(cells)}" if "val" in e.needs else "",
+        "local RANDOM=ARGV[4]" if "val" in e.needs else "",
         _CLOCK,
         f"local b={{call('HGET',B,W)}}" if not buckets else f"local b=call('HMGET',{bucket})",  # noqa: F541
         receipts.opening(own=False),
@@ -123,11 +140,6 @@ def unrolled_source(shape: Shape, constants: list[Any], cells: list[str]) -> str
         f"return {{1,{{{','.join(results)}}}}}",
     ]
     return "\n".join(line for line in lines if line)
-
-
-def _random_cell(cells: list[str]) -> str:
-    opened = {cell for cell in cells if cell.startswith("ARGV[")}
-    return f"ARGV[{4 + len(opened)}]"
 
 
 def _body(shape: Shape, e: Emit) -> str:
@@ -151,10 +163,13 @@ def _step(step: Step, e: Emit, table: dict[str, Any]) -> None:
     counts = step.code not in _CHECKS
     write = table.get(step.code)
     if isinstance(e, Unrolled):
+        first = e.operation
         for _ in range(int(e.count()) if step.many else 1):
             if write is not None:
                 write(e, step.key)
-            e.end(many=False, counts=counts)
+            e.operation += 1
+        if not counts:
+            e.operation = first
         return
     e.begin(many=step.many)
     if write is not None:
@@ -169,6 +184,7 @@ def _group(shape: Shape, head_fields: str, e: Emit) -> list[str]:
     lines = [
         f"local G=K[2] local g=call('HMGET',G,'~i','~x'{fields})",
         "local inc,exp,created=g[1],g[2] and num(g[2]),false",
+        f"if g[2] and not exp and RAW~='1' then {e.corrupt('-1')} end",
         "local alive=inc and (not exp or RAW=='1' or exp>now)",
     ]
     if shape.creates:

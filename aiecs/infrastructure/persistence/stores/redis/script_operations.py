@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aiecs.infrastructure.persistence.stores.redis.emit import Cursor, Index, Unrolled
+from aiecs.infrastructure.persistence.stores.redis import script_logs
+from aiecs.infrastructure.persistence.stores.redis.emit import Emit, Index, Unrolled
 
-Emit = Cursor | Unrolled
 Values = Callable[[Index], str]
 
 
@@ -142,16 +142,16 @@ def _incr(e: Emit, h: str) -> None:
 
 
 def _type_check(command: str) -> Callable[[Emit, str], None]:
-    """Make the server raise WRONGTYPE while nothing is written."""
-    return lambda e, _: e.line(f"call('{command}',{e.key()})")
+    """Refuse a key of another type while nothing is written."""
+
+    def check(e: Emit, _: str) -> None:
+        found = f"redis.pcall('{command}',{e.key()})"
+        e.line(f"if type({found})=='table' then {e.corrupt()} end")
+
+    return check
 
 
 # --- the writes ---------------------------------------------------------------------------------
-
-
-def _fresh(e: Emit, h: str, key: str) -> None:
-    if h == "g":
-        e.line(f"{e.use('fresh')}[#fresh+1]={key}")
 
 
 def _put(e: Emit, h: str, *, special: bool, conditional: bool) -> None:
@@ -167,13 +167,13 @@ def _put(e: Emit, h: str, *, special: bool, conditional: bool) -> None:
         return
     if not conditional:
         e.line(f"call('HSET',{key},{e.pairs(count, pair)})")
-        _fresh(e, h, key)
+        e.fresh(h, key)
         e.result("1")
         return
     held = e.held()
     e.line(f"if {held} then")
     e.line(f"call('HSET',{key},{e.pairs(count, pair)})")
-    _fresh(e, h, key)
+    e.fresh(h, key)
     e.line("else")
     e.pass_over(count, 3 if special else 2)
     e.line("end")
@@ -201,95 +201,13 @@ def _write_incr(e: Emit, h: str) -> None:
         count,
         lambda i: e.line(f"call('HSET',{key},{names(i)},{e.use('S')}({sums}[{i}]))"),
     )
-    _fresh(e, h, key)
-
-
-def _append(e: Emit, h: str, *, stamped: bool) -> None:
-    head = "G" if h == "g" else "B"
-    key, slot, count, field, first, epoch = (
-        e.key(), e.take(), e.count(), e.take(), e.take(), e.take(),
-    )  # fmt: skip
-    base, length = e.name("x"), e.name("x")
-    e.line(f"local {base}=base[{slot}]")
-    e.line(f"if not {base} and call('LLEN',{key})>0 then call('DEL',{key}) end")
-    items = _stamped_items(e, count) if stamped else e.span(count)
-    e.line(f"local {length}=call('RPUSH',{key},{items})")
-    e.line(f"if not {base} then {base}={first}~='' and num({first}) or now base[{slot}]={base}")
-    e.line(f"call('HSET',{head},'~b'..{field},{e.use('S')}({base}))")
-    e.line(f"if {epoch}~='0' then call('HSET',{head},'~e'..{field},{epoch}) end")
-    _fresh(e, h, key)
-    e.line("end")
-    e.result(f"{base}+{length}-{count}")
-
-
-def _stamped_items(e: Emit, count: Index) -> str:
-    stamps, items = e.name("f"), e.name("m")
-    e.line(f"local {stamps}={{}}")
-    e.each(e.count(), lambda i: e.line(f"{stamps}[{i}]={e.value()}"))
-    e.line(f"{stamps}=table.concat({stamps},' ')..'\\n' local {items}={{}}")
-    e.each(count, lambda i: e.line(f"{items}[{i}]={stamps}..{e.take()}"))
-    return f"unpack({items})"
-
-
-def _trim(e: Emit, h: str) -> None:
-    head = "G" if h == "g" else "B"
-    key, slot, field, kind, bound = e.key(), e.take(), e.take(), e.take(), e.take()
-    cut = e.name("x")
-    e.line(f"local {cut}=0 do local bs=base[{slot}] if bs then")
-    e.line(f"local len=call('LLEN',{key})")
-    e.line(f"{cut}={kind}=='k' and len-num({bound}) or num({bound})-bs")
-    e.line(f"if {cut}>len then {cut}=len end if {cut}<0 then {cut}=0 end")
-    e.line(f"if {cut}>0 then call('LTRIM',{key},{e.use('S')}({cut}),-1)")
-    e.line(f"base[{slot}]=bs+{cut} call('HSET',{head},'~b'..{field},{e.use('S')}(bs+{cut}))")
-    e.line("end end end")
-    e.result(cut)
-
-
-def _truncate(e: Emit, h: str) -> None:
-    key, slot, field, start, cut = e.key(), e.take(), e.take(), e.take(), e.name("x")
-    e.line(f"local {cut}=0 do local bs=base[{slot}] if bs then")
-    e.line(f"local len,keep=call('LLEN',{key}),num({start})-bs if keep<0 then keep=0 end")
-    e.line(f"if keep<len then {cut}=len-keep")
-    e.line(f"if keep==0 then call('DEL',{key}) else")
-    e.line(f"call('LTRIM',{key},0,{e.use('S')}(keep-1)) end")
-    e.line(_next_epoch(e, h, slot, field))
-    e.line("end end end")
-    e.result(cut)
-
-
-def _redact(e: Emit, h: str) -> None:
-    key, slot, field, item, count = e.key(), e.take(), e.take(), e.take(), e.count()
-    hits = e.name("x")
-    sequences = e.texts(count)
-    e.line(f"local {hits}=0 do local bs=base[{slot}] if bs then local len=call('LLEN',{key})")
-
-    def blank(i: Index) -> None:
-        e.line(f"do local at=num({sequences(i)})-bs if at>=0 and at<len then")
-        e.line(f"call('LSET',{key},{e.use('S')}(at),{item}) {hits}={hits}+1 end end")
-
-    e.each(count, blank)
-    e.line(f"if {hits}>0 then")
-    e.line(_next_epoch(e, h, slot, field))
-    e.line("end end end")
-    e.result(hits)
-
-
-def _next_epoch(e: Emit, h: str, slot: str, field: str) -> str:
-    head = "G" if h == "g" else "B"
-    return f"call('HSET',{head},'~e'..{field},{e.use('S')}((epoch[{slot}] or 0)+1))"
+    e.fresh(h, key)
 
 
 def _delete(e: Emit, h: str) -> None:
     e.result(f"call('UNLINK',{_key(e, h)})")
     if h == "h":
         e.line(f"{e.use('gone')}=true")
-
-
-def _delete_log(e: Emit, h: str) -> None:
-    head = "G" if h == "g" else "B"
-    e.result(f"call('UNLINK',{e.key()})")
-    field = e.take()
-    e.line(f"call('HDEL',{head},'~b'..{field},'~e'..{field})")
 
 
 def _delete_fields(e: Emit, h: str) -> None:
@@ -307,7 +225,7 @@ def _index_put(e: Emit, h: str) -> None:
     pairs = e.pairs(count, pair)
     e.line(f"if {greater}=='1' then call('ZADD',{key},'GT',{pairs})")
     e.line(f"else call('ZADD',{key},{pairs}) end")
-    _fresh(e, h, key)
+    e.fresh(h, key)
     e.result("1")
 
 
@@ -382,13 +300,13 @@ WRITE: dict[str, Write] = {
     "put?": lambda e, h: _put(e, h, special=False, conditional=True),
     "puts?": lambda e, h: _put(e, h, special=True, conditional=True),
     "incr": _write_incr,
-    "append": lambda e, h: _append(e, h, stamped=False),
-    "appends": lambda e, h: _append(e, h, stamped=True),
-    "trim": _trim,
-    "truncate": _truncate,
-    "redact": _redact,
+    "append": lambda e, h: script_logs.append(e, h, stamped=False),
+    "appends": lambda e, h: script_logs.append(e, h, stamped=True),
+    "trim": script_logs.trim,
+    "truncate": script_logs.truncate,
+    "redact": script_logs.redact,
     "unlink": _delete,
-    "unlinklog": _delete_log,
+    "unlinklog": script_logs.delete_log,
     "hdel": _delete_fields,
     "zadd": _index_put,
     "zrem": _index_delete,

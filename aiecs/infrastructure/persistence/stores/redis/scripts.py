@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from aiecs.infrastructure.persistence.stores.redis.script import Shape, dynamic_source
 
+_KEPT = 256
+
 
 class Script(NamedTuple):
     """A script and the name the server knows it by."""
@@ -16,26 +18,30 @@ class Script(NamedTuple):
 
 
 class Scripts:
-    """Compiles each shape once."""
+    """Compiles each shape once. Those of plans stay; of the others the latest ones."""
 
     def __init__(self) -> None:
-        self._by_shape: dict[object, Script] = {}
+        self._by_shape: dict[Shape, Script] = {}
+        self._of_plans: dict[str, Script] = {}
 
     def of(self, shape: Shape) -> Script:
         """The script of a shape of arguments."""
         found = self._by_shape.get(shape)
-        return found if found is not None else self.add(shape, dynamic_source(shape))
+        if found is None:
+            if len(self._by_shape) >= _KEPT:
+                self._by_shape.pop(next(iter(self._by_shape)), None)
+            found = self._by_shape[shape] = _script(dynamic_source(shape))
+        return found
 
-    def add(self, name: object, text: str) -> Script:
-        """Keep a script under a name of its own."""
-        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        script = self._by_shape[name] = Script(digest, text)
-        return script
-
-    def get(self, name: object) -> Script | None:
-        """The script kept under a name."""
-        return self._by_shape.get(name)
+    def add(self, text: str) -> Script:
+        """Keep the script of a plan."""
+        script = _script(text)
+        return self._of_plans.setdefault(script.sha, script)
 
     def all(self) -> list[Script]:
-        """Every script so far; a new connection loads them before anything else."""
-        return list(self._by_shape.values())
+        """Every script kept; a new connection loads them before anything else."""
+        return [*self._of_plans.values(), *self._by_shape.values()]
+
+
+def _script(text: str) -> Script:
+    return Script(hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text)

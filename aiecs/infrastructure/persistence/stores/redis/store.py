@@ -78,6 +78,8 @@ class RedisStore:
             plan, bucket, group, args = batch
             prepared = self._prepared.get(plan) or self._prepare(plan)
             size = prepared.size_of(batch)
+            if size < 0:
+                return await self.apply(port.Batch(bucket, group, plan.bind(args)), timeout=timeout)
             loop = asyncio.get_running_loop()
             pair = self._pair if self._loop is loop else None
             lane = (pair or self._lanes_here())[size > _LARGE]
@@ -85,7 +87,7 @@ class RedisStore:
             if lane.busy:
                 await lane.admit(size, deadline)
             if prepared.random:
-                args = (*args, secrets.token_hex(2))
+                args = (secrets.token_hex(2), *args)
             future = loop.create_future()
             front = prepared.front(bucket, group)
             lane.submit(Entry(args, future, size, deadline, prepared.script, front))
