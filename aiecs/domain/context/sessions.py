@@ -18,6 +18,7 @@ from aiecs.core.ids import check_id, new_session_id
 from aiecs.core.interface.store import (
     NEW_INCARNATION,
     NOW,
+    Arg,
     Batch,
     Call,
     Clock,
@@ -230,11 +231,28 @@ class Sessions:
         `updates` takes `status` and `metadata` (merged by key, None removes one);
         `add_processing_time` is in seconds. `InvalidInputError` for anything else.
         """
-        ops = list(_changes(updates))
+        ops = _changes(updates)
         deltas = _deltas(increment_requests, add_processing_time, mark_error)
+        if not ops:
+            return await self._add(session_id, deltas)
         if deltas:
-            ops.append(Incr("", deltas))
-        return await self._write(session_id, tuple(ops))
+            ops = (*ops, Incr("", deltas))
+        return await self._write(session_id, ops)
+
+    async def _add(self, session_id: str, deltas: dict[str, int]) -> bool:
+        """Add to counters alone: the update of every request, hence by a prepared plan."""
+        name = "update:" + ",".join(deltas)
+        plan = self._plans.get(name)
+        if plan is None:
+            open_deltas = {field: Arg(place) for place, field in enumerate(deltas)}
+            adding: tuple[Op, ...] = (Incr("", open_deltas),) if deltas else ()
+            plan = self._plans.setdefault(name, Plan(name, *adding, *self._update))
+        try:
+            await self._runtime.apply(Call(plan, *place_of(session_id), tuple(deltas.values())))
+        except GroupMissing:
+            return False
+        self._activity.seen(session_id)
+        return True
 
     async def end(self, session_id: str, status: str = "completed") -> bool:
         """Set the status, `completed` unless told otherwise; False if the session is unknown."""
