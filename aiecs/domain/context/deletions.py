@@ -20,13 +20,13 @@ from aiecs.domain.context.groups import (
     remove_session,
     remove_thread,
 )
-from aiecs.domain.context.indexes import drop_stale, entries, sessions_of, store_time
+from aiecs.domain.context.indexes import Entry, drop_stale, entries, sessions_of, store_time
 from aiecs.domain.context.models import DeletionReport
 
 if TYPE_CHECKING:
     from aiecs.domain.context.runtime import Runtime
 
-_PAGE = 500
+_AT_ONCE = 25
 
 
 class Deletions:
@@ -67,15 +67,23 @@ class Deletions:
         """
         check_id(user_id, "user_id")
         place = (sessions_of(user_id),)
-        total, page = DeletionReport(), IndexRange("", limit=_PAGE)
+        total, page = DeletionReport(), IndexRange("_", limit=_AT_ONCE)
         while found := await entries(self._runtime, place, page):
             now = await store_time(self._runtime)
-            for entry in found:
-                total += await self._session(entry.member, user_id)
-                await drop_stale(self._runtime, entry, now)
-                await asyncio.sleep(0)  # a store in memory never yields by itself
+            work = (self._entry(entry, user_id, now) for entry in found)
+            # No one is left running when another fails: the caller may try again at once.
+            for report in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(report, BaseException):
+                    raise report
+                total += report
             page = page._replace(cursor=found[-1][:2])
         return total
+
+    async def _entry(self, entry: Entry, user_id: str, now: int) -> DeletionReport:
+        removed = await self._session(entry.member, user_id)
+        await drop_stale(self._runtime, entry, now)
+        await asyncio.sleep(0)  # a store in memory never yields by itself
+        return removed
 
     async def _session(self, session_id: str, owner: str | None) -> DeletionReport:
         """Delete a session, only one of `owner` if that is given."""

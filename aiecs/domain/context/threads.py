@@ -2,8 +2,8 @@
 
 A linked thread names its session in its head, and every write that names a session requires it to
 match: one round trip. Only when that fails is the thread entered into the session's links, always
-before its own head says so, and looked up there again afterwards: so a deletion of the session
-either meets the thread, or the thread brings the session back.
+before its own head says so, and confirmed there afterwards: so a deletion of the session either
+meets the thread, or the thread brings the session back.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from aiecs.core.interface.store import (
     Put,
     RequireBefore,
     RequireEquals,
+    RequireFields,
 )
 from aiecs.core.keys import session_place, thread_place
 from aiecs.domain.context.activity import Activity
 from aiecs.domain.context.groups import (
+    ThreadGroup,
     field_of,
     read_thread,
     remove_thread,
@@ -83,14 +85,17 @@ class Threads:
                     raise
                 extra = await self._settle(refusal, extra, thread_id, session_id)
             else:
-                await self._written(thread_id, session_id, tied=extra is not fast)
+                if extra is not fast and session_id is not None:
+                    await self._confirm(thread_id, session_id)
+                self._note(thread_id, extra)
                 return
         raise ConflictError(f"thread {thread_id!r} is created and removed all the time")
 
-    async def _written(self, thread_id: str, session_id: str | None, *, tied: bool) -> None:
-        if tied and session_id is not None:
-            await self._confirm(thread_id, session_id)
-        self._activity.seen(thread_id)
+    def _note(self, thread_id: str, extra: tuple[Op, ...]) -> None:
+        if extra and type(extra[0]) is RequireBefore:
+            self._activity.created(thread_id)
+        else:
+            self._activity.seen(thread_id)
 
     async def _creating(self, thread_id: str, session_id: str | None) -> tuple[Op, ...]:
         """What a batch needs in order to create the thread."""
@@ -133,16 +138,22 @@ class Threads:
         await self._sessions.apply(session_id, _link_ops(thread_id))
 
     async def _confirm(self, thread_id: str, session_id: str) -> None:
-        """Link once more if the session was deleted before the thread could be found through it."""
-        field = field_of(thread_id)
-        ((link,),) = await self._sessions.read(session_id, Get("h", (field,)))
-        if link is not None:
-            return
-        thread = await read_thread(self._runtime, thread_id)
-        if thread is None or not thread.belongs_to(session_id):
-            return
+        """Note in the session that the thread is there now.
+
+        A deletion that looked for the thread too early is refused by that and looks again; one that
+        is over has left the thread alone, which brings the session back.
+        """
+        ops = (RequireFields("h", (field_of(thread_id),)), Incr("", {"hn": 1}))
         try:
-            await self._sessions.apply(session_id, _link_ops(thread_id))
+            await self._runtime.apply(Batch(*session_place(session_id), ops))
+        except GuardFailed:
+            thread = await read_thread(self._runtime, thread_id)
+            if thread is not None and thread.belongs_to(session_id):
+                await self._link_again(thread, session_id)
+
+    async def _link_again(self, thread: ThreadGroup, session_id: str) -> None:
+        try:
+            await self._sessions.apply(session_id, _link_ops(thread.thread_id))
         except SessionNotFoundError:
             await remove_thread(self._runtime, thread)
             raise
