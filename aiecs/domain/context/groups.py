@@ -12,6 +12,7 @@ whoever walks these, for only there their scores are known.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiecs.core.interface import store as port
@@ -66,7 +67,7 @@ class SessionGroup(NamedTuple):
     @property
     def user_id(self) -> str:
         """The owner, "" for none."""
-        return self.head.get("u", b"").decode()
+        return self.head.get("u", b"").decode(errors="replace")
 
     def due(self, idle_before: int | None) -> bool:
         """Whether it has expired, or has had no write since `idle_before` (microseconds)."""
@@ -120,15 +121,23 @@ def thread_keys() -> tuple[tuple[Kind, str], ...]:
 
 
 async def read_session(runtime: Runtime, session_id: str) -> SessionGroup | None:
-    """What there is of a session, expired or not; None for nothing."""
+    """What there is of a session, expired or not; None for nothing.
+
+    Its counts leave out logs whose bounds are corrupt.
+    """
     place = session_place(session_id)
-    ops = (port.Clock(), port.Get(""), port.Get("a"), port.Get("h"), _length("m"))
-    now, head, records, links, log = await _read(runtime, place, ops)
+    ops = (port.Clock(), port.Get(""), port.Get("a"), port.Get("h"))
+    try:
+        now, head, records, links, log = await _read(runtime, place, (*ops, _length("m")))
+        messages = log.next - log.base
+    except port.CorruptField:
+        now, head, records, links = await _read(runtime, place, ops)
+        messages = 0
     if "~i" not in head:
         return None
     conversations = tuple(records)
     threads = tuple(map(id_of, links))
-    messages = log.next - log.base + await _agent_messages(runtime, place, conversations)
+    messages += await _agent_messages(runtime, place, conversations)
     alone = 0 if "gone" in head else 1
     holds = DeletionReport(sessions=alone, messages=messages, conversations=len(conversations))
     return SessionGroup(session_id, now, head, conversations, threads, holds)
@@ -239,10 +248,9 @@ async def _agent_messages(runtime: Runtime, place: Place, conversations: Sequenc
     total = 0
     for start in range(0, len(conversations), _CHUNK):
         names = conversations[start : start + _CHUNK]
-        slices = await _read(
-            runtime, place, tuple(_length(conversation_log(name)) for name in names)
-        )
-        total += sum(log.next - log.base for log in slices)
+        lengths = tuple(_length(conversation_log(name)) for name in names)
+        with suppress(port.CorruptField):
+            total += sum(log.next - log.base for log in await _read(runtime, place, lengths))
     return total
 
 
@@ -255,7 +263,8 @@ async def read_thread(runtime: Runtime, thread_id: str) -> ThreadGroup | None:
     now, head, checkpoints = await _read(runtime, thread_place(thread_id), ops)
     if "~i" not in head:
         return None
-    holds = DeletionReport(threads=1, checkpoints=checkpoints, writes=int(head.get("wn", b"0")))
+    writes = _number(head.get("wn")) or 0
+    holds = DeletionReport(threads=1, checkpoints=checkpoints, writes=writes)
     return ThreadGroup(thread_id, now, head, holds)
 
 
@@ -323,10 +332,10 @@ def _length(log: str) -> port.Read:
 
 
 def _due(head: dict[str, bytes], now: int, idle_before: int | None) -> bool:
-    expires, last = _micros(head.get("~x")), _micros(head.get("l"))
+    expires, last = _number(head.get("~x")), _number(head.get("l"))
     expired = expires is not None and expires <= now
     return expired or (idle_before is not None and last is not None and last <= idle_before)
 
 
-def _micros(value: bytes | None) -> int | None:
+def _number(value: bytes | None) -> int | None:
     return int(value) if value is not None and value.isdigit() else None

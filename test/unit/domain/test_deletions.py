@@ -10,6 +10,7 @@ from support.services import DAY, MINUTE, NASTY_IDS, Services, services, steps
 
 from aiecs.core.errors import StoreError
 from aiecs.core.interface import store as port
+from aiecs.core.keys import session_place, thread_place
 from aiecs.domain.context import groups
 
 
@@ -329,3 +330,25 @@ async def test_concurrent_deletions_of_one_session(bench: Services):
 
     assert sum(report.sessions for report in reports) == 1
     assert bench.store.groups() == set()
+
+
+@pytest.mark.parametrize("field", ["~bm", "~ba/c1", "cn", "hn", "l", "u"])
+async def test_corrupt_fields_do_not_keep_a_session(bench: Services, field: str):
+    await fill(bench, "s")
+    await bench.settled()
+    head = bench.store.memory._state._maps[f"{session_place('s').bucket}/s:s"]
+    head[field] = b"\xff no number"
+
+    report = await bench.deletions.delete_session("s")
+
+    assert (report.sessions, report.threads) == (1, 2)
+    assert bench.store.groups() == set()
+
+
+@pytest.mark.parametrize("field", ["n", "wn", "l"])
+async def test_corrupt_fields_do_not_keep_a_thread(bench: Services, field: str):
+    await bench.checkpoints.store("t", "1", {})
+    ops = (port.Put("", {field: b"\xff no number"}),)
+    await bench.runtime.apply(port.Batch(*thread_place("t"), ops))
+
+    assert (await bench.deletions.delete_thread("t")).threads == 1
