@@ -64,11 +64,12 @@ class Output:
         """The console of progress bars."""
         return self._err
 
-    def json(self, value: Any) -> None:
-        """One JSON document on standard output."""
-        ascii_only = not _is_utf8(sys.stdout)
-        text = json.dumps(value, ensure_ascii=ascii_only, indent=2 if self.interactive else None)
-        sys.stdout.write(_SURROGATE.sub("\ufffd", text) + "\n")
+    def json(self, value: Any, *, to_stderr: bool = False) -> None:
+        """One JSON document on standard output, or beside it."""
+        stream = sys.stderr if to_stderr else sys.stdout
+        indent = 2 if stream.isatty() else None
+        text = json.dumps(value, ensure_ascii=not _is_utf8(stream), indent=indent)
+        stream.write(_SURROGATE.sub("\ufffd", text) + "\n")
 
     def line(self, text: str = "", style: str = "") -> None:
         """A line of text on standard output; nothing with `as_json`."""

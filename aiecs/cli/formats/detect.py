@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from aiecs.cli.formats import export, openai_chat, sharegpt
-from aiecs.cli.formats.errors import FormatError, Malformed
+from aiecs.cli.formats.errors import FormatError, Malformed, Unsupported
 from aiecs.cli.formats.source import Source, Text, read_elements, read_lines
-from aiecs.cli.formats.values import Defaults, decode
+from aiecs.cli.formats.values import CHAT_DEPTH, Defaults, decode
 from aiecs.domain.context.transfer import Record
 
 FormatName = Literal["openai", "sharegpt", "aiecs"]
@@ -35,6 +35,8 @@ class Item(NamedTuple):
 
 
 class _Reader(Protocol):
+    depth: int
+
     def read(self, data: dict[str, Any]) -> list[Record]: ...
     def skip(self) -> None: ...
     def finish(self) -> str | None: ...
@@ -103,6 +105,8 @@ def _detect(source: Source, head: bytes) -> FormatName:
 class _Conversations:
     """Reads a format whose objects stand for themselves."""
 
+    depth = CHAT_DEPTH
+
     def __init__(
         self, read: Callable[[dict[str, Any], Defaults], list[Record]], defaults: Defaults
     ) -> None:
@@ -135,6 +139,8 @@ def _items(
             records = reader.read(_decode(text.text, reader))
         except Malformed as error:
             yield source.error(line + error.line, str(error))
+            if isinstance(error, Unsupported):
+                return
         else:
             yield from (Item(line, record) for record in records)
     if (reason := reader.finish()) is not None:
@@ -143,7 +149,7 @@ def _items(
 
 def _decode(text: str, reader: _Reader) -> dict[str, Any]:
     try:
-        return decode(text)
+        return decode(text, reader.depth)
     except Malformed:
         reader.skip()
         raise

@@ -16,6 +16,10 @@ class Malformed(ValueError):  # noqa: N818 - a reason on its way to becoming a F
         self.line = line
 
 
+class Unsupported(Malformed):
+    """What follows cannot be understood either."""
+
+
 class FormatError(InvalidInputError):
     """A place in a file that cannot be read: `file`, `line` (from 1) and `reason`."""
 

@@ -7,17 +7,75 @@ was cut off is noticed. Several exports in one file are fine.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from aiecs.cli.formats import values
-from aiecs.cli.formats.errors import Malformed
+from aiecs.cli.formats.errors import Malformed, Unsupported
 from aiecs.core.errors import InvalidInputError
 from aiecs.domain.context.models import ConversationMessage, SessionMetrics
-from aiecs.domain.context.transfer import MessageRecord, Record, SessionRecord
+from aiecs.domain.context.transfer import (
+    AgentMessageRecord,
+    CheckpointRecord,
+    ConversationRecord,
+    MessageRecord,
+    Record,
+    SessionRecord,
+    TaskContextRecord,
+    WritesRecord,
+)
 
 FORMAT = "aiecs-export"
 VERSION = 1
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def header_line(now: datetime) -> str:
+    """The first line of a file."""
+    return _line({"format": FORMAT, "version": VERSION, "exported_at": now.isoformat()})
+
+
+def record_line(record: Record) -> str:
+    """The line that holds a record."""
+    kind, fields = _WRITERS[type(record)]
+    return _line({"type": kind, **fields(record)})
+
+
+def end_line(records: int) -> str:
+    """The last line of a file."""
+    return _line({"type": "end", "records": records})
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _thread_fields(record: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = record._asdict()
+    if record.session_id is None:
+        del fields["session_id"]
+    return fields
+
+
+_WRITERS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    SessionRecord: ("session", lambda r: {"session": r.session.to_dict()}),
+    MessageRecord: (
+        "message",
+        lambda r: {"session_id": r.session_id, "message": r.message.to_dict()},
+    ),
+    TaskContextRecord: ("task_context", lambda r: r._asdict()),
+    ConversationRecord: ("agent_conversation", lambda r: r._asdict()),
+    AgentMessageRecord: ("agent_message", lambda r: r._asdict()),
+    CheckpointRecord: ("checkpoint", _thread_fields),
+    WritesRecord: ("writes", _thread_fields),
+}
+
+
+# --- reading --------------------------------------------------------------------------------------
 
 
 def _session(data: dict[str, Any]) -> Record:
@@ -26,12 +84,43 @@ def _session(data: dict[str, Any]) -> Record:
 
 def _message(data: dict[str, Any]) -> Record:
     message = ConversationMessage.from_dict(_part(data, "message"))
-    return MessageRecord(_id(data, "session_id"), message)
+    return MessageRecord(_text(data, "session_id"), message)
+
+
+def _task_context(data: dict[str, Any]) -> Record:
+    return TaskContextRecord(_text(data, "session_id"), _part(data, "stored"))
+
+
+def _conversation(data: dict[str, Any]) -> Record:
+    names = _text(data, "session_id"), _text(data, "session_key")
+    return ConversationRecord(*names, _part(data, "stored"))
+
+
+def _agent_message(data: dict[str, Any]) -> Record:
+    names = _text(data, "session_id"), _text(data, "session_key")
+    return AgentMessageRecord(*names, _part(data, "stored"))
+
+
+def _checkpoint(data: dict[str, Any]) -> Record:
+    session_id = values.field(data, "session_id", str)
+    names = _text(data, "thread_id"), session_id, _text(data, "checkpoint_id")
+    return CheckpointRecord(*names, _part(data, "stored"))
+
+
+def _writes(data: dict[str, Any]) -> Record:
+    session_id = values.field(data, "session_id", str)
+    names = _text(data, "thread_id"), session_id, _text(data, "checkpoint_id")
+    return WritesRecord(*names, _text(data, "task_id"), values.field(data, "stored", list))
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], Record]] = {
     "session": _session,
     "message": _message,
+    "task_context": _task_context,
+    "agent_conversation": _conversation,
+    "agent_message": _agent_message,
+    "checkpoint": _checkpoint,
+    "writes": _writes,
 }
 
 
@@ -42,7 +131,7 @@ def _part(data: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def _id(data: dict[str, Any], name: str) -> str:
+def _text(data: dict[str, Any], name: str) -> str:
     found: str | None = values.field(data, name, str)
     if not found:
         raise Malformed(f"has no {name}")
@@ -51,6 +140,9 @@ def _id(data: dict[str, Any], name: str) -> str:
 
 class Reader:
     """Reads the objects of one file in order."""
+
+    depth = 400
+    """What JSON cannot hold is tagged, which takes two levels more for each."""
 
     def __init__(self) -> None:
         self._open = False
@@ -85,7 +177,7 @@ class Reader:
     def _begin(self, data: dict[str, Any]) -> None:
         version = data.get("version")
         if type(version) is not int or not 1 <= version <= VERSION:
-            raise Malformed(
+            raise Unsupported(
                 f"was written in version {version!r} of the format; this program reads up to "
                 f"{VERSION}: install a newer aiecs-context-engine"
             )

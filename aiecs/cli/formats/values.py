@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from hashlib import blake2b
+from math import isfinite
 from typing import Any, NamedTuple, NoReturn
 
 from aiecs.cli.formats.errors import Malformed
@@ -13,7 +14,9 @@ from aiecs.core.clock import parse_time
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.ids import check_id
 
-MAX_DEPTH = 80
+CHAT_DEPTH = 80
+"""How deep a chat log may be nested: what a message may be, and the objects around it."""
+
 _MILLISECONDS = 100_000_000_000
 _SESSION_IDS = ("session_id", "conversation_id", "chat_id", "id")
 _USERS = ("user_id", "user")
@@ -28,7 +31,7 @@ class Defaults(NamedTuple):
     user_id: str = ""
 
 
-def decode(text: str) -> dict[str, Any]:
+def decode(text: str, depth: int = CHAT_DEPTH) -> dict[str, Any]:
     """The JSON object that `text` holds, else `Malformed` with the reason."""
     try:
         found = json.loads(text, parse_constant=_refuse_constant)
@@ -38,12 +41,12 @@ def decode(text: str) -> dict[str, Any]:
     except Malformed:
         raise
     except RecursionError:
-        raise Malformed(f"is nested deeper than {MAX_DEPTH} levels") from None
+        raise Malformed(f"is nested deeper than {depth} levels") from None
     except ValueError as error:  # an integer of more digits than Python converts
         raise Malformed(f"is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise Malformed(f"holds {kind(found)}; expected an object")
-    check_depth(found)
+    _check(found, depth)
     return found
 
 
@@ -51,14 +54,16 @@ def _refuse_constant(name: str) -> NoReturn:
     raise Malformed(f"is not JSON: {name} is no JSON number")
 
 
-def check_depth(value: Any, limit: int = MAX_DEPTH) -> None:
-    """`Malformed` when `value` is nested deeper than `limit`."""
+def _check(value: Any, depth: int) -> None:
+    """`Malformed` for too many levels, and for numbers beyond what a float can hold."""
     level: list[Any] = [value]
-    for _ in range(limit + 1):
+    for _ in range(depth + 1):
         level = [inner for outer in level for inner in _children(outer)]
         if not level:
             return
-    raise Malformed(f"is nested deeper than {limit} levels")
+        if any(type(one) is float and not isfinite(one) for one in level):
+            raise Malformed("holds a number that is too large")
+    raise Malformed(f"is nested deeper than {depth} levels")
 
 
 def _children(value: Any) -> Iterable[Any]:

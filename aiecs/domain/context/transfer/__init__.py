@@ -1,25 +1,38 @@
 """Moving sessions from one store to another: everything they hold, as a stream of records.
 
-`Exporter` makes the records, `Importer` takes them up. What comes out of the other store is equal:
-ids, order, sequences, times, counters, metadata. Not carried: the idempotency keys of past calls,
-and the time of a thread's last write. Importing the same records again changes nothing, and an
-import that was interrupted goes on where it ended.
+`exporter_of(engine)` makes the records, `importer_of(engine, ...)` takes them up. What comes out of
+the other store is equal: ids, order, sequences, times, counters, metadata. Not carried: the
+idempotency keys of past calls, and the time of a thread's last write. Importing the same records
+again changes nothing, and an import that was interrupted goes on where it ended.
 """
 
+from aiecs.domain.context.transfer.access import exporter_of, importer_of
+from aiecs.domain.context.transfer.exporting import Exporter
+from aiecs.domain.context.transfer.importing import Importer
 from aiecs.domain.context.transfer.records import (
+    AgentMessageRecord,
     CheckpointRecord,
+    ConversationRecord,
     MessageRecord,
     Record,
     SessionRecord,
     TaskContextRecord,
     WritesRecord,
 )
+from aiecs.domain.context.transfer.units import Counts
 
 __all__ = [
+    "AgentMessageRecord",
     "CheckpointRecord",
+    "ConversationRecord",
+    "Counts",
+    "Exporter",
+    "Importer",
     "MessageRecord",
     "Record",
     "SessionRecord",
     "TaskContextRecord",
     "WritesRecord",
+    "exporter_of",
+    "importer_of",
 ]

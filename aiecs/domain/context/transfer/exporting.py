@@ -11,18 +11,27 @@ from aiecs.core.errors import ConflictError, CorruptRecordError
 from aiecs.core.interface.store import Batch, Get, IndexRange, LogSlice, Read
 from aiecs.core.keys import session_place, thread_place
 from aiecs.domain.context import indexes
-from aiecs.domain.context.groups import field_of, id_of, linked_threads, read_thread
+from aiecs.domain.context.groups import (
+    conversation_log,
+    field_of,
+    id_of,
+    linked_threads,
+    read_thread,
+)
 from aiecs.domain.context.messages import decode_items, to_message
 from aiecs.domain.context.models import ConversationMessage
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.session_record import read_session
 from aiecs.domain.context.transfer.records import (
+    AgentMessageRecord,
     CheckpointRecord,
+    ConversationRecord,
     MessageRecord,
     Record,
     SessionRecord,
     TaskContextRecord,
     WritesRecord,
+    key_of,
 )
 
 _PAGE = 500
@@ -38,15 +47,20 @@ class Exporter:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
+    @property
+    def corrupt(self) -> int:
+        """How many records could not be decoded so far."""
+        return self._runtime.corrupt
+
     async def session(self, session_id: str) -> AsyncIterator[Record]:
         """Everything that a session holds, its checkpoint threads included; nothing if unknown.
 
         Messages that arrive meanwhile are taken along. `ConflictError` when the session is rewound
         or deleted under way.
         """
-        ops = (Get(""), Get("t", ("d",)), Get("h"))
+        ops = (Get(""), Get("t", ("d",)), Get("a"), Get("h"))
         batch = Batch(*session_place(session_id), ops)
-        head, (context,), links = await self._runtime.read(batch)
+        head, (context,), agents, links = await self._runtime.read(batch)
         if "~i" not in head:
             return
         yield SessionRecord(read_session(self._runtime, session_id, head))
@@ -55,10 +69,27 @@ class Exporter:
                 yield MessageRecord(session_id, message)
         if context is not None and (stored := self._json(context, "task context", session_id)):
             yield TaskContextRecord(session_id, stored)
+        for digest, record in agents.items():
+            async for part in self._conversation(session_id, digest, record):
+                yield part
         names = tuple(map(id_of, links))
         for thread in await linked_threads(self._runtime, session_id, names):
             async for record in self._thread(thread.thread_id, thread.head.get("s")):
                 yield record
+
+    async def _conversation(
+        self, session_id: str, digest: str, record: bytes
+    ) -> AsyncIterator[Record]:
+        stored = self._json(record, "agent conversation", session_id)
+        if stored is None:
+            return
+        key = key_of(session_id, digest)
+        yield ConversationRecord(session_id, key, stored)
+        async for found in self._log(session_id, conversation_log(digest)):
+            for item in filter(None, found.items):  # an empty one has been redacted
+                message = self._json(item, "agent message", key)
+                if message is not None:
+                    yield AgentMessageRecord(session_id, key, message)
 
     async def loose_threads(self) -> AsyncIterator[Record]:
         """The checkpoint threads that belong to no session."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,7 +11,7 @@ from aiecs.core.codec import check_json, dump_json
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.ids import check_id
 from aiecs.core.interface.store import MAX_INTEGER
-from aiecs.domain.context.messages import encode_message, taken_over, tokens_of
+from aiecs.domain.context.messages import MAX_MESSAGE_BYTES, encode_message, taken_over, tokens_of
 from aiecs.domain.context.models import ConversationMessage, SessionMetrics
 from aiecs.domain.context.session_record import check_status, metadata_fields
 
@@ -79,6 +79,15 @@ def incoming_message(message: ConversationMessage) -> Incoming:
         raise InvalidInputError(f"seq is {message.seq}")
     tokens = tokens_of(stored) or (0, 0)
     return Incoming(message.id, encode_message(stored), message.seq, (tokens[0], tokens[1]))
+
+
+def incoming_agent_message(stored: dict[str, Any]) -> Incoming:
+    """A message between agents, as it lies in its log, on its way to another one."""
+    found = stored.get("message_id")
+    item = dump_json(stored)[0]
+    if len(item) > MAX_MESSAGE_BYTES:
+        raise InvalidInputError(f"a message has at most {MAX_MESSAGE_BYTES} bytes as JSON")
+    return Incoming(found if isinstance(found, str) else None, item)
 
 
 class _Identity(msgspec.Struct):

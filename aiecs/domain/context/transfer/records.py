@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from aiecs.domain.context.models import ConversationMessage, SessionMetrics
 
@@ -24,6 +25,22 @@ class TaskContextRecord(NamedTuple):
     """A session's task context; `stored` is the JSON that lies in the store."""
 
     session_id: str
+    stored: Any
+
+
+class ConversationRecord(NamedTuple):
+    """A conversation between agents; `stored` says who takes part ({}: nobody has said so)."""
+
+    session_id: str
+    session_key: str
+    stored: Any
+
+
+class AgentMessageRecord(NamedTuple):
+    """One message of a conversation between agents, in the order of its log."""
+
+    session_id: str
+    session_key: str
     stored: Any
 
 
@@ -50,4 +67,17 @@ class WritesRecord(NamedTuple):
     stored: Any
 
 
-Record = SessionRecord | MessageRecord | TaskContextRecord | CheckpointRecord | WritesRecord
+Record = (
+    SessionRecord
+    | MessageRecord
+    | TaskContextRecord
+    | ConversationRecord
+    | AgentMessageRecord
+    | CheckpointRecord
+    | WritesRecord
+)
+
+
+def key_of(session_id: str, digest: str) -> str:
+    """The key of a conversation between agents, from the digest that it is stored under."""
+    return f"conversation:{quote(session_id, safe='')}:{digest}"

@@ -39,6 +39,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 """How much of a log goes into one batch."""
 
 _ATTEMPTS = 8
+_UNKNOWN = b"{}"
 
 
 class DifferentLogError(ConflictError):
@@ -220,22 +221,29 @@ class SessionWriter:
 
     # --- maps -----------------------------------------------------------------------------------
 
-    async def put(self, key: str, name: str, stored: Any, *more: Op, what: str) -> bool:
-        """Set a field that is absent, with `more` in the same batch; False if it is there.
+    async def task_context(self, stored: Any) -> bool:
+        """Store the task context; False if it is there, `ConflictError` if another one is."""
+        return await self._put("t", "d", dump_json(stored)[0], what="task context")
 
-        `ConflictError` when it is there with another value.
-        """
-        value = dump_json(stored)[0]
+    async def conversation(self, digest: str, stored: Any) -> bool:
+        """Begin a conversation between agents, or say who takes part; as `task_context`."""
+        begin, record = Incr("", {"cn": 1}), dump_json(stored)[0]
+        return await self._put("a", digest, record, begin, what="agent conversation")
+
+    async def _put(self, key: str, name: str, value: bytes, *more: Op, what: str) -> bool:
+        """Set a field that is absent, with `more` in the same batch."""
         for _ in range(_ATTEMPTS):
             ((found,),) = await self._runtime.read(Batch(*self._place, (Get(key, (name,)),)))
-            if found == value:
+            if found == value or (found is not None and value == _UNKNOWN):
                 return False
-            if found is not None:
+            ops: tuple[Op, ...] = (Put(key, {name: value}, if_absent="abort"), *more)
+            if found == _UNKNOWN:
+                ops = (RequireEquals(key, name, found), Put(key, {name: value}))
+            elif found is not None:
                 raise ConflictError(
                     f"session {self._session.session_id!r} has another {what}; it stays"
                 )
-            put = Put(key, {name: value}, if_absent="abort")
-            if await self._write((put, *more), unfinished=self._unfinished):
+            if await self._write(ops, unfinished=self._unfinished):
                 return True
             await self._look()
         raise self._restless()

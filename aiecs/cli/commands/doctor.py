@@ -1,0 +1,44 @@
+"""`aiecs doctor`: is everything as it should be, and if not, what to do."""
+
+from __future__ import annotations
+
+from aiecs.cli import examine
+from aiecs.cli.findings import Finding
+from aiecs.cli.render import Output
+from aiecs.cli.running import FAILED, JsonOption, StoreOption, run
+from aiecs.cli.target import choose_store
+
+_STYLES = {"ok": "green", "note": "", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Examine the store and the installation; exit code 1 if something must be mended."""
+    output = Output(as_json=as_json)
+    run(_examine(output, store), output)
+
+
+async def _examine(output: Output, store: str | None) -> int:
+    target = choose_store(store)
+    output.remark(f"store: {target.shown} ({target.source})")
+    found = [*examine.installation(), examine.settings(), *await examine.store(target)]
+    failed = any(one.level == "fail" for one in found)
+    if output.as_json:
+        findings = [one._asdict() for one in found]
+        output.json({"store": target.shown, "ok": not failed, "findings": findings})
+    else:
+        _show(output, found)
+    return FAILED if failed else 0
+
+
+def _show(output: Output, found: list[Finding]) -> None:
+    for one in found:
+        output.line(f"{one.level:<5}{one.check:<13}{one.detail}", _STYLES[one.level])
+        if one.advice:
+            output.line(f"{'':<18}-> {one.advice}")
+    bad = sum(one.level == "fail" for one in found)
+    doubtful = sum(one.level == "warn" for one in found)
+    output.line()
+    if bad or doubtful:
+        output.line(f"{bad} to mend, {doubtful} to think about", "bold")
+    else:
+        output.line("all is well", "bold")

@@ -1,0 +1,130 @@
+"""What the doctor found: facts about the store and the installation, and what to do about them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+Level = Literal["ok", "note", "warn", "fail"]
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; `advice` says what to do about it, "" for nothing."""
+
+    check: str
+    level: Level
+    detail: str
+    advice: str = ""
+
+
+Info = dict[str, Any]
+
+_MIN_REDIS = (6, 2)
+_MIN_VALKEY = (7, 2)
+_NEARLY_FULL = 0.9
+
+
+def redis_findings(info: Info, settings: dict[str, str]) -> list[Finding]:
+    """What `INFO` says of a server; `settings` is what `CONFIG GET` gave, empty if refused."""
+    return [
+        server_version(info),
+        role(info),
+        eviction(info),
+        memory(info),
+        persistence(info, settings),
+    ]
+
+
+def server_version(info: Info) -> Finding:
+    """Whether the server is new enough."""
+    valkey = info.get("server_name") == "valkey" or "valkey_version" in info
+    name, least = ("Valkey", _MIN_VALKEY) if valkey else ("Redis", _MIN_REDIS)
+    text = str(info.get("valkey_version") or info.get("redis_version") or "")
+    try:
+        found = tuple(int(part) for part in text.split(".")[:2])
+    except ValueError:
+        found = ()
+    if not found:
+        return Finding("server", "warn", f"{name} of an unknown version")
+    if found < least:
+        wanted = ".".join(map(str, least))
+        return Finding("server", "fail", f"{name} {text}", f"upgrade to {name} {wanted} or newer")
+    return Finding("server", "ok", f"{name} {text}")
+
+
+def role(info: Info) -> Finding:
+    """Whether the server takes writes."""
+    if info.get("role") in ("slave", "replica"):
+        primary = f"{info.get('master_host', '?')}:{info.get('master_port', '?')}"
+        return Finding(
+            "role", "fail", f"a read-only replica of {primary}", f"connect to the primary {primary}"
+        )
+    return Finding("role", "ok", f"primary with {info.get('connected_slaves', 0)} replicas")
+
+
+def eviction(info: Info) -> Finding:
+    """Whether the server may throw data away."""
+    policy, limit = str(info.get("maxmemory_policy", "unknown")), int(info.get("maxmemory", 0))
+    if policy == "noeviction":
+        return Finding("eviction", "ok", "noeviction: nothing is thrown away")
+    advice = "set maxmemory-policy to noeviction: an error is better than a forgotten session"
+    if policy == "unknown":
+        return Finding("eviction", "note", "the policy is not visible", advice)
+    if not limit:
+        return Finding("eviction", "warn", f"{policy}, without a memory limit yet", advice)
+    return Finding("eviction", "fail", f"{policy}: sessions vanish when memory is full", advice)
+
+
+def memory(info: Info) -> Finding:
+    """How full the server is."""
+    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if not limit:
+        return Finding("memory", "ok", f"{size(used)} used, no limit")
+    detail = f"{size(used)} of {size(limit)} used"
+    if used > limit * _NEARLY_FULL:
+        return Finding("memory", "warn", detail, "make room or raise maxmemory before writes fail")
+    return Finding("memory", "ok", detail)
+
+
+def persistence(info: Info, settings: dict[str, str]) -> Finding:
+    """What survives the end of the server."""
+    if info.get("loading"):
+        return Finding("persistence", "warn", "the server is still loading its data", "wait")
+    for name in ("aof_last_write_status", "rdb_last_bgsave_status"):
+        if str(info.get(name, "ok")) != "ok":
+            return Finding(
+                "persistence",
+                "fail",
+                f"the server could not save ({name} is {info[name]})",
+                "look for a full or read-only disk on the server; writes may be refused",
+            )
+    if info.get("aof_enabled"):
+        fsync = settings.get("appendfsync", "")
+        lost = {"always": "nothing", "everysec": "the last second", "no": "the last half minute"}
+        detail = f"append-only file{f', appendfsync {fsync}' if fsync else ''}"
+        if fsync in lost:
+            detail += f": a power cut loses {lost[fsync]}"
+        return Finding("persistence", "ok", detail)
+    advice = "set appendonly yes, unless losing recent sessions is acceptable"
+    if "save" in settings and not settings["save"]:
+        return Finding("persistence", "warn", "none: a restart loses everything", advice)
+    detail = "snapshots only: a crash loses what came after the last one"
+    return Finding("persistence", "warn", detail, advice)
+
+
+def latency(seconds: list[float]) -> Finding:
+    """How fast the store answers; `seconds` of some small reads."""
+    ordered = sorted(seconds)
+    median, worst = ordered[len(ordered) // 2] * 1000, ordered[-1] * 1000
+    detail = f"median {median:.2f} ms, worst {worst:.2f} ms of {len(ordered)} reads"
+    if median > 20:  # noqa: PLR2004 - milliseconds that a user of a chat would notice
+        return Finding("latency", "warn", detail, "bring the application nearer to the store")
+    return Finding("latency", "ok", detail)
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:  # noqa: PLR2004 - the next unit
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

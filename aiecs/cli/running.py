@@ -1,0 +1,115 @@
+"""What every command has in common: options, the store, and how it ends when something fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from aiecs.cli.render import Output
+from aiecs.cli.target import Target, choose_store
+from aiecs.core.errors import (
+    ContextEngineError,
+    StoreAuthError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from aiecs.domain.context import ContextEngine
+
+FAILED = 1
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+OPERATION_TIMEOUT = 30.0
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="The store: sqlite:///file.db, redis://host:6379/1, ... Without it: "
+        "AIECS_STORE_URL, the REDIS_* settings, or a file of your own.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked for; the text says what to do."""
+
+
+def run(work: Coroutine[Any, Any, int | None], output: Output) -> NoReturn:
+    """Run a command to its end and leave with its exit code; failures become one line."""
+    try:
+        code = asyncio.run(work) or 0
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        output.remark("interrupted")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone: nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BROKEN_PIPE
+    except (CommandError, ContextEngineError) as error:
+        output.error(explain(error))
+        code = FAILED
+    except OSError as error:
+        output.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        code = FAILED
+    raise typer.Exit(code)
+
+
+def explain(error: Exception) -> str:
+    """An error, and what to do about it."""
+    for kind, advice in _ADVICE.items():
+        if isinstance(error, kind):
+            return f"{error}; {advice}"
+    return str(error) or type(error).__name__
+
+
+_ADVICE: dict[type[Exception], str] = {
+    StoreAuthError: "check the user and the password in the store's URL or in the settings",
+    StoreUnavailableError: "is it running, and is the address right? `aiecs doctor` looks closer",
+    StoreTimeoutError: "`aiecs doctor` measures how fast it answers",
+    StoreReadOnlyError: "name the primary server, or a file that you may write",
+    StoreFullError: "make room, or raise the store's memory limit",
+    StoreError: "`aiecs doctor` looks closer",
+}
+
+
+@asynccontextmanager
+async def open_engine(
+    store: str | None, output: Output, *, must_exist: bool = False, quiet: bool = False
+) -> AsyncIterator[tuple[ContextEngine, Target]]:
+    """The engine on the store that the user means; says on standard error which one that is.
+
+    `must_exist`: do not make a database file only to find it empty. `quiet`: say nothing.
+    """
+    from aiecs.domain.context import ContextEngine
+
+    target = choose_store(store)
+    if not quiet:
+        output.remark(f"store: {target.shown} ({target.source})")
+    if must_exist and target.file is not None and not target.file.exists():
+        raise CommandError(_absent(target))
+    engine = ContextEngine(store=target.url, operation_timeout=OPERATION_TIMEOUT)
+    async with engine:
+        yield engine, target
+
+
+def _absent(target: Target) -> str:
+    if target.source == "default":
+        return (
+            f"nothing is stored yet ({target.file} does not exist): `aiecs import FILE` begins "
+            "it, `aiecs demo --keep` shows how it looks, --store names another store"
+        )
+    return f"{target.file} does not exist; check {target.source}"

@@ -1,0 +1,22 @@
+"""From an open engine to what moves its sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiecs.domain.context.transfer.exporting import Exporter
+from aiecs.domain.context.transfer.importing import Importer, Problem
+
+if TYPE_CHECKING:
+    from aiecs.domain.context.context_engine import ContextEngine
+
+
+def exporter_of(engine: ContextEngine) -> Exporter:
+    """Reads an open engine's store; `LifecycleError` when the engine is not open."""
+    return Exporter(engine._on.runtime)
+
+
+def importer_of(engine: ContextEngine, on_problem: Problem) -> Importer:
+    """Writes to an open engine's store; `LifecycleError` when the engine is not open."""
+    services = engine._on
+    return Importer(services.runtime, services.sessions, on_problem)
