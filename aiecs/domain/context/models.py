@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from operator import add, attrgetter
 from typing import Any, ClassVar, Generic, TypeVar
 
 from aiecs.core.clock import parse_time
@@ -105,10 +106,13 @@ class DeletionReport:
     complete: bool = True
 
     def __add__(self, other: DeletionReport) -> DeletionReport:
-        mine, theirs = self.to_dict(), other.to_dict()
-        total = {name: mine[name] + theirs[name] for name in mine}
-        return DeletionReport(**total | {"complete": self.complete and other.complete})
+        # A clean-up adds one per session: asdict, which copies, was a fifth of its time.
+        counts = map(add, _counts(self), _counts(other))
+        return DeletionReport(*counts, complete=self.complete and other.complete)
 
     def to_dict(self) -> dict[str, Any]:
         """Every count by name, and `complete`."""
         return asdict(self)
+
+
+_counts = attrgetter(*(count.name for count in fields(DeletionReport) if count.name != "complete"))
