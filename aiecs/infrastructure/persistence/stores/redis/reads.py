@@ -9,11 +9,11 @@ from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import parse_integer
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout
 from aiecs.infrastructure.persistence.stores.redis.log_window import Command, LogWindow
-from aiecs.infrastructure.persistence.stores.redis.replies import text_map
+from aiecs.infrastructure.persistence.stores.redis.replies import error_of, text_map
 
 Exchange = Generator[list[Command], list[Any], list[Any]]
 
-_PAGE = 64
+_TIES = 64
 
 
 def read(layout: Layout, batch: port.Batch) -> Exchange:
@@ -34,8 +34,7 @@ class _Reader:
             number: LogWindow(op) for number, op in enumerate(batch.ops) if type(op) is port.Read
         }
         self.asked: list[int] = []
-        self.pages: dict[int, int] = {}
-        self.found: dict[int, list[tuple[str, int]]] = {}
+        self.beyond: dict[int, int] = {}
 
     # --- what to ask ----------------------------------------------------------------------------
 
@@ -88,47 +87,44 @@ class _Reader:
 
     def _ask_range(self, number: int, op: port.IndexRange) -> Command:
         key = self._key("index", op.key)
-        offset = self.pages.setdefault(number, 0)
+        reverse = ("REV",) if op.reverse else ()
         if op.prefix is not None:
             low, high = _lex_bounds(op)
             edges = (high, low) if op.reverse else (low, high)
-            reverse = ("REV",) if op.reverse else ()
-            page = ("LIMIT", offset, op.limit, "WITHSCORES")
-            return ("ZRANGE", key, *edges, "BYLEX", *reverse, *page[:3])
+            return ("ZRANGE", key, *edges, "BYLEX", *reverse, "LIMIT", 0, op.limit)
         low_score: Any = "-inf" if op.low is None else op.low
         high_score: Any = "+inf" if op.high is None else op.high
-        count = op.limit
-        if op.cursor is not None:
-            count += _PAGE
-            if op.reverse:
-                high_score = op.cursor[1] if op.high is None else min(op.high, op.cursor[1])
-            else:
-                low_score = op.cursor[1] if op.low is None else max(op.low, op.cursor[1])
-        edges = (high_score, low_score) if op.reverse else (low_score, high_score)
-        reverse = ("REV",) if op.reverse else ()
-        return (
-            "ZRANGE", key, *edges, "BYSCORE", *reverse, "LIMIT", offset, count, "WITHSCORES",
-        )  # fmt: skip
+        if op.cursor is not None and op.reverse:
+            high_score = op.cursor[1] if op.high is None else min(op.high, op.cursor[1])
+        elif op.cursor is not None:
+            low_score = op.cursor[1] if op.low is None else max(op.low, op.cursor[1])
+        bounds = (high_score, low_score) if op.reverse else (low_score, high_score)
+        page = ("LIMIT", 0, self._count(number, op), "WITHSCORES")
+        return ("ZRANGE", key, *bounds, "BYSCORE", *reverse, *page)
+
+    def _count(self, number: int, op: port.IndexRange) -> int:
+        """How many to ask for: those of the cursor's score may lie on either side of it."""
+        return op.limit + (self.beyond.setdefault(number, _TIES) if op.cursor is not None else 0)
 
     # --- what came back -------------------------------------------------------------------------
 
     def results(self, replies: Sequence[Any]) -> list[Any] | None:
         """The results, or None when another flush is needed."""
         stream = iter(replies)
-        seconds, micros = next(stream)
+        seconds, micros = _sound(next(stream), -1)
         self.now = int(seconds) * 1_000_000 + int(micros)
         self.alive = False
         self.incarnation = ""
         marks: dict[str, bytes | None] = {}
         if self.batch.group:
-            self._take_head(next(stream), marks)
+            self._take_head(_sound(next(stream), -1), marks)
         if bucket_marks := self._marks("b"):
-            marks.update(zip(bucket_marks, next(stream), strict=True))
+            marks.update(zip(bucket_marks, _sound(next(stream), -1), strict=True))
         self.marks = marks
         complete = True
         results: list[Any] = []
         for number, op in enumerate(self.batch.ops):
-            own = [next(stream) for _ in range(self.asked[number])]
+            own = [_sound(next(stream), number) for _ in range(self.asked[number])]
             done, value = self._take(number, op, own)
             complete = complete and done
             results.append(value)
@@ -137,9 +133,15 @@ class _Reader:
     def _take_head(self, reply: list[Any], marks: dict[str, bytes | None]) -> None:
         incarnation, expires = reply[:2]
         if incarnation is not None:
-            self.alive = self.batch.raw or expires is None or int(expires) > self.now
+            self.alive = self.batch.raw or expires is None or self._is_ahead(expires)
             self.incarnation = incarnation.decode()
         marks.update(zip(self._marks("g"), reply[2:], strict=True))
+
+    def _is_ahead(self, expires: bytes) -> bool:
+        time = parse_integer(expires)
+        if time is None:
+            raise port.CorruptField(-1)
+        return time > self.now
 
     def _here(self, key: str) -> bool:
         return self.alive or (key != "" and key[0] == "_")
@@ -218,13 +220,20 @@ class _Reader:
             (member.decode(), int(float(score)))
             for member, score in zip(reply[::2], reply[1::2], strict=True)
         ]
-        kept = self.found.setdefault(number, [])
-        kept.extend(pair for pair in pairs if op.cursor is None or _beyond(op, pair))
-        asked = op.limit + (_PAGE if op.cursor is not None else 0)
-        if len(kept) >= op.limit or len(pairs) < asked:
-            return True, kept[: op.limit]
-        self.pages[number] += asked
+        kept = [pair for pair in pairs if _beyond(op, pair)][: op.limit]
+        if len(kept) == op.limit or len(pairs) < self._count(number, op):
+            return True, kept
+        # Many of the same score: all again and more, so that one moment's state is seen.
+        self.beyond[number] *= 4
         return False, []
+
+
+def _sound(reply: Any, number: int) -> Any:
+    """The reply to operation `number`, unless it is an error."""
+    if not isinstance(reply, Exception):
+        return reply
+    error = error_of(str(reply))
+    raise port.CorruptField(number) if isinstance(error, port.CorruptField) else error
 
 
 def _beyond(op: port.IndexRange, pair: tuple[str, int]) -> bool:

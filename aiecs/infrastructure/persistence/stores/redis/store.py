@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
-from typing import Any
-from weakref import WeakKeyDictionary
+import threading
+from typing import Any, NamedTuple
 
 from aiecs.core.errors import LifecycleError, StoreUnavailableError
 from aiecs.core.interface import store as port
@@ -27,7 +28,16 @@ from aiecs.infrastructure.persistence.stores.redis.replies import (
 from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
 _LARGE = 64 * 1024
+_LONGEST = 300.0  # seconds; receipts are kept for twice as long
 _SEEN, _FORGOTTEN = 2, 4
+
+
+class Lanes(NamedTuple):
+    """The two lanes of an event loop."""
+
+    small: Lane
+    large: Lane
+    loop: asyncio.AbstractEventLoop
 
 
 class RedisStore:
@@ -43,15 +53,15 @@ class RedisStore:
     def __init__(self, address: Address, *, prefix: str = "ce", timeout: float = 1.0) -> None:
         self._address = address
         self._layout = Layout(prefix)
-        self._timeout = timeout
+        self._timeout = min(timeout, _LONGEST)
         self._scripts = Scripts()
         self._prepared: dict[port.Plan, Prepared] = {}
-        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Lane, Lane]] = (
-            WeakKeyDictionary()
-        )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pair: tuple[Lane, Lane] | None = None
+        self._lanes: dict[asyncio.AbstractEventLoop, Lanes] = {}
+        #: The lanes of the loop that asked last; one attribute, for threads must not mix them.
+        self._latest: Lanes | None = None
+        self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._inherited: list[object] = []
         self._closed = False
 
     @classmethod
@@ -81,9 +91,11 @@ class RedisStore:
             if size < 0:
                 return await self.apply(port.Batch(bucket, group, plan.bind(args)), timeout=timeout)
             loop = asyncio.get_running_loop()
-            pair = self._pair if self._loop is loop else None
-            lane = (pair or self._lanes_here())[size > _LARGE]
-            deadline = loop.time() + (timeout or self._timeout)
+            lanes = self._latest
+            if lanes is None or lanes.loop is not loop:
+                lanes = self._lanes_here()
+            lane = lanes.large if size > _LARGE else lanes.small
+            deadline = loop.time() + self._seconds(timeout)
             if lane.busy:
                 await lane.admit(size, deadline)
             if prepared.random:
@@ -101,38 +113,45 @@ class RedisStore:
                 results[number] = decode(results[number])
             return results
         check(batch)
+        deadline = asyncio.get_running_loop().time() + self._seconds(timeout)
         if is_mutating(batch.ops):
-            return await self._write(batch, timeout or self._timeout)
-        return await self._read(batch, timeout or self._timeout)
+            return await self._write(batch, deadline)
+        return await self._read(batch, deadline)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else min(timeout, _LONGEST)
 
     async def ping(self) -> None:
         """Return when the server answers; the typed reason otherwise."""
-        lane = self._lanes_here()[0]
-        loop = asyncio.get_running_loop()
-        await lane.ready(loop.time() + self._timeout)
-        (reply,) = await self._ask(lane, [("PING",)], self._timeout)
+        lane = self._lanes_here().small
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        await lane.ready(deadline)
+        (reply,) = await self._ask(lane, [("PING",)], deadline)
         if isinstance(reply, Exception):
             raise error_of(str(reply))
 
     async def command(self, *words: Any) -> Any:
         """One raw command, for diagnosis; its reply."""
-        (reply,) = await self._ask(self._lanes_here()[0], [words], self._timeout)
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        (reply,) = await self._ask(self._lanes_here().small, [words], deadline)
         if isinstance(reply, Exception):
             raise error_of(str(reply))
         return reply
 
     async def close(self) -> None:
         """Finish what is in flight on this loop and disconnect everywhere; idempotent."""
-        self._closed = True
-        self._loop = self._pair = None
         here = asyncio.get_running_loop()
-        for loop, lanes in list(self._lanes.items()):
-            for lane in lanes:
-                if loop is here:
-                    await lane.close()
-                elif not loop.is_closed():
-                    loop.call_soon_threadsafe(lane.close_now)
-        self._lanes.clear()
+        with self._guarded():
+            self._closed = True
+            self._latest = None
+            lanes, self._lanes = self._lanes, {}
+        for small, large, loop in lanes.values():
+            if loop is here:
+                await asyncio.gather(small.close(), large.close())
+                continue
+            with contextlib.suppress(RuntimeError):  # that loop has ended meanwhile
+                loop.call_soon_threadsafe(small.close_now)
+                loop.call_soon_threadsafe(large.close_now)
 
     # --- writes ---------------------------------------------------------------------------------
 
@@ -140,7 +159,7 @@ class RedisStore:
         prepared = self._prepared[plan] = Prepared(plan, self._layout, self._scripts)
         return prepared
 
-    async def _write(self, batch: port.Batch, timeout: float) -> list[Any] | None:
+    async def _write(self, batch: port.Batch, deadline: float) -> list[Any] | None:
         encoded = encode(batch.ops, group=bool(batch.group))
         layout = self._layout
         keys: list[Any] = [layout.heads[batch.bucket]]
@@ -149,18 +168,18 @@ class RedisStore:
         keys.extend(layout.key(batch.bucket, batch.group, *key) for key in encoded.keys)
         arguments = (secrets.token_hex(2), "1" if batch.raw else "0", *encoded.arguments)
         size = sum(map(len, arguments))
-        lane = self._lanes_here()[size > _LARGE]
+        lanes = self._lanes_here()
+        lane = lanes.large if size > _LARGE else lanes.small
         script = self._scripts.of(encoded.shape)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
         if lane.busy:
             await lane.admit(size, deadline)
         front = ("EVALSHA", script.sha, len(keys), *keys)
-        entry = Entry(arguments, loop.create_future(), size, deadline, script, front)
+        future = asyncio.get_running_loop().create_future()
+        entry = Entry(arguments, future, size, deadline, script, front)
         if batch.receipt is not None:
             entry.receipt = of_caller(*batch.receipt)
         lane.submit(entry)
-        answer = await entry.future
+        answer = await future
         if type(answer) is not list or answer[0] != 1:
             return self._refused(answer)
         return [
@@ -182,46 +201,55 @@ class RedisStore:
 
     # --- reads ----------------------------------------------------------------------------------
 
-    async def _read(self, batch: port.Batch, timeout: float) -> list[Any]:
-        lane = self._lanes_here()[0]
+    async def _read(self, batch: port.Batch, deadline: float) -> list[Any]:
+        lane = self._lanes_here().small
         exchange = read(self._layout, batch)
         commands = next(exchange)
         while True:
-            replies = await self._ask(lane, _atomic(commands), timeout)
+            replies = await self._ask(lane, _atomic(commands), deadline)
             try:
                 commands = exchange.send(_unwrap(replies, commands))
             except StopIteration as done:
                 results: list[Any] = done.value
                 return results
 
-    async def _ask(self, lane: Lane, commands: list[Any], timeout: float) -> list[Any]:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+    async def _ask(self, lane: Lane, commands: list[Any], deadline: float) -> list[Any]:
         size = 64 * len(commands)
         if lane.busy:
             await lane.admit(size, deadline)
-        entry = Entry(commands, loop.create_future(), size, deadline)
-        lane.submit(entry)
-        replies: list[Any] = await entry.future
+        future = asyncio.get_running_loop().create_future()
+        lane.submit(Entry(commands, future, size, deadline))
+        replies: list[Any] = await future
         return replies
 
     # --- loops ----------------------------------------------------------------------------------
 
-    def _lanes_here(self) -> tuple[Lane, Lane]:
-        if self._closed:
-            raise LifecycleError("the store is closed")
+    def _lanes_here(self) -> Lanes:
         loop = asyncio.get_running_loop()
-        if self._loop is loop and self._pair is not None:
-            return self._pair
+        with self._guarded():
+            if self._closed:
+                raise LifecycleError("the store is closed")
+            lanes = self._lanes.get(loop)
+            if lanes is None:
+                for ended in [other for other in self._lanes if other.is_closed()]:
+                    del self._lanes[ended]
+                lanes = self._lanes[loop] = Lanes(
+                    self._lane("aiecs"), self._lane("aiecs-large"), loop
+                )
+            self._latest = lanes
+        return lanes
+
+    def _guarded(self) -> threading.Lock:
+        """The lock of what follows; in a forked process also a fresh start.
+
+        The parent's connections are kept, and left alone: to use, close or collect them here would
+        disturb the parent.
+        """
         if self._pid != os.getpid():
-            # The parent's sockets: to use or to close them here would disturb the parent.
-            self._pid = os.getpid()
-            self._lanes = WeakKeyDictionary()
-        pair = self._lanes.get(loop)
-        if pair is None:
-            pair = self._lanes[loop] = (self._lane("aiecs"), self._lane("aiecs-large"))
-        self._loop, self._pair = loop, pair
-        return pair
+            self._inherited.append((self._lanes, self._latest))
+            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._lanes, self._latest = {}, None
+        return self._lock
 
     def _lane(self, name: str) -> Lane:
         return Lane(self._address, self._scripts, timeout=self._timeout, name=name)
@@ -233,10 +261,11 @@ def _atomic(commands: list[Any]) -> list[Any]:
 
 
 def _unwrap(replies: list[Any], commands: list[Any]) -> list[Any]:
-    """The commands' own replies, out of a transaction's; the first error is raised."""
-    answers: Any = replies if len(replies) == len(commands) else replies[-1]
-    for reply in answers if type(answers) is list else [answers]:
-        if isinstance(reply, Exception):
-            raise error_of(str(reply))
+    """The commands' own replies, out of a transaction's."""
+    if len(replies) == len(commands):
+        return replies
+    answers = replies[-1]
+    if isinstance(answers, Exception):  # for the reason that one of the commands was told
+        raise error_of(str(next(reply for reply in replies if isinstance(reply, Exception))))
     found: list[Any] = answers
     return found
