@@ -108,7 +108,7 @@ class DeletionReport:
     def __add__(self, other: DeletionReport) -> DeletionReport:
         # A clean-up adds one per session: asdict, which copies, was a fifth of its time.
         counts = map(add, _counts(self), _counts(other))
-        return DeletionReport(*counts, complete=self.complete and other.complete)
+        return DeletionReport(*counts, self.complete and other.complete)
 
     def to_dict(self) -> dict[str, Any]:
         """Every count by name, and `complete`."""
