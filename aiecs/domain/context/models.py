@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from operator import add, attrgetter
 from typing import Any, ClassVar, Generic, TypeVar
 
 from aiecs.core.clock import parse_time
@@ -107,12 +106,12 @@ class DeletionReport:
 
     def __add__(self, other: DeletionReport) -> DeletionReport:
         # A clean-up adds one per session: asdict, which copies, was a fifth of its time.
-        counts = map(add, _counts(self), _counts(other))
-        return DeletionReport(*counts, self.complete and other.complete)
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return DeletionReport(**counts, complete=self.complete and other.complete)
 
     def to_dict(self) -> dict[str, Any]:
         """Every count by name, and `complete`."""
         return asdict(self)
 
 
-_counts = attrgetter(*(count.name for count in fields(DeletionReport) if count.name != "complete"))
+_COUNTS = tuple(count.name for count in fields(DeletionReport) if count.name != "complete")
