@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aiecs.domain.context.runtime import Runtime
 
 _CHUNK = 900
+_RENEW_AFTER = 86_400_000_000
 _CONTENT: tuple[tuple[Kind, str], ...] = (
     ("map", "t"),
     ("log", "m"),
@@ -173,10 +174,21 @@ async def retire_session(
     if not lives:
         gone = await remove_session(runtime, group, *_untouched(group.head))
         return Retired(gone is not None, removed + (gone or DeletionReport()))
-    if group.due(None) and "gone" not in group.head:
-        ends = (port.Put("", {"gone": b"1"}),)
-        await _remove(runtime, group, _untouched(group.head), ends)
+    if group.due(None):
+        await _keep_owner(runtime, group)
     return Retired(gone=False, removed=removed)
+
+
+async def _keep_owner(runtime: Runtime, group: SessionGroup) -> None:
+    """Let head and links of an expired session outlive its content, marked `gone`."""
+    still = port.Expire(1, (("map", "h"),))  # expired as before, its safety net renewed
+    if "gone" not in group.head:
+        ends = (port.Put("", {"gone": b"1"}), still)
+        await _remove(runtime, group, _untouched(group.head), ends)
+    elif group.now - (_number(group.head.get("~x")) or 0) > _RENEW_AFTER:
+        with suppress(port.GuardFailed):
+            ops = (*_unchanged(group.head, "~i", "~x"), still)
+            await _write(runtime, session_place(group.session_id), ops)
 
 
 async def make_room(runtime: Runtime, session_id: str) -> None:
@@ -194,7 +206,8 @@ async def make_room(runtime: Runtime, session_id: str) -> None:
         return
     old = tuple(name for name in group.head if name not in _KEPT_FIELDS)
     forget = (port.Delete("", old),) if old else ()
-    ends = (*forget, port.Put("", {"c": port.NOW, "l": port.NOW}), port.Expire(runtime.session_ttl))
+    born = port.Put("", {"c": port.NOW, "l": port.NOW})
+    ends = (*forget, born, port.Expire(runtime.session_ttl, (("map", "h"),)))
     if await _remove(runtime, group, _untouched(group.head), ends) is not None:
         runtime.counters.add("sessions", 1)
 

@@ -34,6 +34,7 @@ from aiecs.domain.context.activity import Activity
 from aiecs.domain.context.groups import (
     ThreadGroup,
     field_of,
+    make_room,
     read_thread,
     remove_thread,
     retire_thread,
@@ -161,7 +162,7 @@ class Threads:
     async def _refresh(self, thread_id: str, renew: bool) -> None:
         """Move a thread up in its index and its session with it; `renew` all its safety nets.
 
-        Creates nothing: what was deleted in the meantime stays so.
+        What was deleted in the meantime stays so.
         """
         ((session,),) = await self._runtime.read(
             Batch(*thread_place(thread_id), (Get("", ("s",)),))
@@ -176,11 +177,9 @@ class Threads:
                 await self._runtime.apply(Batch(*thread_place(thread_id), ops))
 
     async def _touch_session(self, session_id: str) -> None:
-        ttl = self._runtime.session_ttl
-        expiry = () if ttl is None else (Expire(ttl),)
-        with suppress(GroupMissing):
-            ops = (Put("", {"l": NOW}), *expiry)
-            await self._runtime.apply(Batch(*session_place(session_id), ops))
+        """Note an activity of the session; one that has expired comes back with its links."""
+        if not await self._sessions.update(session_id):
+            await make_room(self._runtime, session_id)
 
 
 def _link_ops(thread_id: str) -> tuple[Op, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -212,3 +213,38 @@ async def test_a_linked_thread_in_use_keeps_its_session_alive(bench: Services):
     bench.store.ahead += 2 * MINUTE
 
     assert await bench.sessions.get("s") is not None
+
+
+async def test_the_head_that_is_kept_is_renewed_once_a_day():
+    async with services(checkpoint_ttl=30 * DAY) as bench:
+        await fill(bench)
+        await bench.checkpoints.store("t", "1", {}, session_id="s")
+        await bench.settled()
+        times = []
+        for _ in range(4):
+            bench.store.ahead += 2 * DAY
+            await groups.retire_session(bench.runtime, "s")
+            times.append(int((await expired(bench))["~x"]))
+            await groups.retire_session(bench.runtime, "s")
+            assert int((await expired(bench))["~x"]) == times[-1]
+            assert await bench.sessions.get("s") is None
+
+    assert all(later - sooner > DAY for sooner, later in itertools.pairwise(times))
+
+
+async def test_a_thread_in_use_brings_its_expired_session_back(bench: Services):
+    await fill(bench)
+    await bench.checkpoints.store("t", "1", {}, session_id="s")
+    await bench.settled()
+    bench.store.ahead += 2 * DAY
+    bench.checkpoints = type(bench.checkpoints)(bench.runtime, bench.sessions)  # a day later
+
+    await bench.checkpoints.store("t", "2", {})
+    await bench.settled()
+
+    session = await bench.sessions.get("s")
+    assert session is not None
+    assert session.user_id == "ann"
+    assert await bench.messages("s") == []
+    report = await bench.deletions.delete_user("ann")
+    assert (report.sessions, report.threads) == (1, 1)

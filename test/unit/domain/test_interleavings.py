@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 import pytest
-from support.services import Services, Store
+from support.services import DAY, Services, Store
 
 from aiecs.core.interface import store as port
 from aiecs.domain.context import groups
@@ -115,6 +115,14 @@ async def linked_thread(bench: Services) -> None:
     await bench.checkpoints.store("t", "0", {}, session_id="s")
 
 
+async def expired(bench: Services) -> None:
+    """A session that has expired, and its thread that has not."""
+    await bench.write("s", "old")
+    await bench.checkpoints.store("t", "0", {}, session_id="s")
+    await bench.settled()
+    bench.store.ahead += 2 * DAY
+
+
 async def conversation(bench: Services) -> None:
     await bench.agents.create("s", PARTIES, "x")
 
@@ -142,6 +150,14 @@ async def delete_thread(bench: Services) -> None:
 
 async def retire(bench: Services) -> None:
     await groups.retire_session(bench.runtime, "s", idle_before=2**52)
+
+
+async def sweep(bench: Services) -> None:
+    await groups.retire_session(bench.runtime, "s")
+
+
+async def revive(bench: Services) -> None:
+    await groups.make_room(bench.runtime, "s")
 
 
 async def leaves_nothing_astray(bench: Services, order: list[int]) -> None:
@@ -207,3 +223,22 @@ async def test_a_message_and_the_end_of_its_session(before: Work, end: Work):
 @pytest.mark.parametrize("before", [session, linked_thread, conversation])
 async def test_two_deletions(before: Work):
     assert await mixed(before, delete, delete, leaves_nothing_astray) > 5
+
+
+@pytest.mark.parametrize("one", [write, put, say, revive, sweep])
+@pytest.mark.parametrize("other", [write, delete, sweep, revive])
+async def test_whatever_meets_an_expired_session_and_its_thread(one: Work, other: Work):
+    async def after(bench: Services, order: list[int]) -> None:
+        assert b"old" not in await bench.messages("s"), order
+        if other is not delete:
+            assert await bench.checkpoints.get("t", "0") is not None, order
+            group = await groups.read_session(bench.runtime, "s")
+            assert group is not None, order
+            assert group.threads == ("t",), order
+        if write in (one, other) and other is not delete:
+            late = 1 + (one is other)
+            assert await bench.messages("s") == [b"late"] * late, order
+        await bench.deletions.delete_session("s")
+        assert bench.store.groups() == set(), order
+
+    assert await mixed(expired, one, other, after) > 1
