@@ -5,11 +5,13 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import UnixDomainSocketConnection, parse_url
 
-from aiecs.core.errors import InvalidInputError
+from aiecs.core.errors import InvalidInputError, StoreMisconfiguredError
 
+_EXPECTED = "a Redis address is redis://, rediss:// (TLS) or unix://, [user:password@]host:port/db"
 _SCHEMES = {
     "valkey": "redis",
     "valkeys": "rediss",
@@ -27,17 +29,23 @@ class Address:
     db: int = 0
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    tls: dict[str, Any] | None = None
+    tls: dict[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
     def from_url(cls, url: str) -> Address:
         """Parse `redis://`, `rediss://` (TLS), `unix://` and their valkey spellings."""
         scheme, _, rest = url.partition("://")
+        plain = f"{_SCHEMES.get(scheme, scheme)}://{rest}"
         try:
-            options: dict[str, Any] = dict(parse_url(f"{_SCHEMES.get(scheme, scheme)}://{rest}"))
-        except ValueError as error:
-            raise InvalidInputError(f"not a Redis address ({scheme}://…): {error}") from None
-        options.pop("connection_class", None)
+            options: dict[str, Any] = dict(parse_url(plain))
+            database = urlsplit(plain).path.strip("/")
+        except ValueError:
+            # Without what it says: it may quote a part of the password.
+            raise InvalidInputError(_EXPECTED) from None
+        if options.pop("connection_class", None) is not UnixDomainSocketConnection and not (
+            database.isdigit() or not database
+        ):
+            raise InvalidInputError("the database in a Redis address is a number: redis://host/0")
         tls = _tls_options(options) if scheme in ("rediss", "valkeys") else None
         address = cls(
             host=options.pop("host", None) or "localhost",
@@ -61,9 +69,14 @@ class Address:
         """What verifies the server and shows our certificate; None without TLS."""
         if self.tls is None:
             return None
-        context = ssl.create_default_context(cafile=self.tls.get("ssl_ca_certs"))
-        if self.tls.get("ssl_certfile"):
-            context.load_cert_chain(self.tls["ssl_certfile"], self.tls.get("ssl_keyfile"))
+        try:
+            context = ssl.create_default_context(cafile=self.tls.get("ssl_ca_certs"))
+            if self.tls.get("ssl_certfile"):
+                files = (self.tls["ssl_certfile"], self.tls.get("ssl_keyfile"))
+                context.load_cert_chain(*files, password=self.tls.get("ssl_password"))
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise StoreMisconfiguredError(f"cannot read the TLS files: {reason}") from None
         if str(self.tls.get("ssl_cert_reqs", "required")) == "none":
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -11,14 +11,19 @@ from typing import Any, NamedTuple, Protocol, cast
 import hiredis
 
 from aiecs.core.errors import (
+    StoreAuthError,
     StoreError,
     StoreMisconfiguredError,
     StoreTimeoutError,
     StoreUnavailableError,
 )
 from aiecs.infrastructure.persistence.stores.redis.address import Address
-from aiecs.infrastructure.persistence.stores.redis.replies import error_of
-from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
+from aiecs.infrastructure.persistence.stores.redis.diagnosis import (
+    answers_with_tls,
+    answers_without_tls,
+)
+from aiecs.infrastructure.persistence.stores.redis.replies import code_of, error_of
+from aiecs.infrastructure.persistence.stores.redis.scripts import PERMISSIONS, Scripts
 
 
 class Owner(Protocol):
@@ -26,7 +31,7 @@ class Owner(Protocol):
 
     def received(self, reply: Any) -> None: ...
     def heard(self) -> None: ...
-    def lost(self) -> None: ...
+    def lost(self, connection: Connection) -> None: ...
 
 
 class Greeting(NamedTuple):
@@ -39,10 +44,11 @@ class Greeting(NamedTuple):
 class Connection(asyncio.Protocol):
     """A RESP2 connection; replies go to the owner one by one, in order."""
 
-    def __init__(self, address: Address, owner: Owner, name: str) -> None:
+    def __init__(self, address: Address, owner: Owner, name: str, *, known: bool) -> None:
         self._address = address
         self._owner = owner
         self._name = name
+        self._known = known
         self._reader = hiredis.Reader(replyError=ServerError)
         self._transport: asyncio.Transport | None = None
         self._greeting: asyncio.Future[list[Any]] | None = None
@@ -51,21 +57,26 @@ class Connection(asyncio.Protocol):
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def open(cls, address: Address, owner: Owner, name: str, timeout: float) -> Connection:
-        """Connect, or raise the typed reason why not within `timeout` seconds."""
-        connection = cls(address, owner, name)
+    async def open(
+        cls, address: Address, owner: Owner, name: str, timeout: float, *, known: bool
+    ) -> Connection:
+        """Connect, or raise the typed reason why not within `timeout` seconds.
+
+        `known`: the server has answered as Redis before; then it is not misconfigured but down.
+        """
+        connection = cls(address, owner, name, known=known)
         try:
             async with asyncio.timeout(timeout):
-                await connection._dial()
+                await connection._dial(timeout)
         except TimeoutError:
             raise StoreTimeoutError(f"Redis at {address.name} did not accept in time") from None
         except ssl.SSLCertVerificationError as error:
             raise StoreMisconfiguredError(
                 f"the certificate of {address.name} is not trusted: {error.verify_message}"
             ) from None
-        except (ssl.SSLError, ConnectionResetError) as error:
+        except ssl.SSLError as error:
             raise StoreMisconfiguredError(
-                f"{address.name} does not speak TLS as asked: {type(error).__name__}"
+                f"{address.name} does not speak TLS as asked: {error.reason}"
             ) from None
         except OSError as error:
             raise StoreUnavailableError(
@@ -73,21 +84,35 @@ class Connection(asyncio.Protocol):
             ) from None
         return connection
 
-    async def _dial(self) -> None:
+    async def _dial(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
-        if self._address.path:
-            await loop.create_unix_connection(lambda: self, self._address.path)
+        address = self._address
+        if address.path:
+            await loop.create_unix_connection(lambda: self, address.path)
             return
-        context = self._address.ssl_context()
-        await loop.create_connection(
-            lambda: self, self._address.host, self._address.port, ssl=context
-        )
+        context = address.ssl_context()
+        opening = loop.create_connection(lambda: self, address.host, address.port, ssl=context)
+        if context is None or self._known:
+            await opening
+            return
+        # A plain Redis waits for the end of a line that TLS never sends.
+        dialing = loop.create_task(opening)
+        try:
+            done, _ = await asyncio.wait([dialing], timeout=timeout / 2)
+            if not done and await answers_without_tls(address, timeout / 4):
+                raise StoreMisconfiguredError(f"{address.name} speaks no TLS: use redis://")
+            await dialing
+        finally:
+            dialing.cancel()
 
-    async def greet(self, scripts: Scripts, timeout: float) -> Greeting:
-        """Log in, choose the database, load the scripts; raise the typed refusal."""
-        known = scripts.all()
-        commands = [*self._login(), ("INFO", "cluster"), ("TIME",)]
-        commands.extend(("SCRIPT", "LOAD", script.text) for script in known)
+    async def greet(self, scripts: Scripts, key: str, timeout: float) -> Greeting:
+        """Log in, choose the database, load the scripts; raise the typed refusal.
+
+        `key` stands for all that will be used, for the question whether we may.
+        """
+        started = asyncio.get_running_loop().time()
+        commands = [*self._login(), ("TIME",), ("EVAL", PERMISSIONS, 1, key), ("INFO", "cluster")]
+        commands.extend(("SCRIPT", "LOAD", script.text) for script in scripts.all())
         self._expected = len(commands)
         self._greeting = asyncio.get_running_loop().create_future()
         self.write(b"".join(hiredis.pack_command(command) for command in commands))
@@ -100,7 +125,23 @@ class Connection(asyncio.Protocol):
             ) from None
         finally:
             self._greeting = None
-        return self._judge(commands, replies)
+        if len(replies) == len(commands):
+            return self._judge(commands, replies)
+        left = timeout - asyncio.get_running_loop().time() + started
+        raise await self._hung_up(commands, replies, left)
+
+    async def _hung_up(
+        self, commands: list[tuple[Any, ...]], replies: list[Any], seconds: float
+    ) -> Exception:
+        """Why the server closed the connection before it had answered everything."""
+        for command, reply in zip(commands, replies, strict=False):
+            if isinstance(reply, Exception):
+                return self._login_error(str(command[0]), str(reply))
+        name = self._address.name
+        unknown = not self._known and not replies and self._address.tls is None
+        if unknown and await answers_with_tls(self._address, seconds):
+            return StoreMisconfiguredError(f"{name} wants TLS: use rediss://")
+        return StoreUnavailableError(f"{name} closed the connection before it answered")
 
     def _login(self) -> list[tuple[Any, ...]]:
         commands: list[tuple[Any, ...]] = []
@@ -115,16 +156,21 @@ class Connection(asyncio.Protocol):
 
     def _judge(self, commands: list[tuple[Any, ...]], replies: list[Any]) -> Greeting:
         microseconds = 0
-        for command, reply in zip(commands, replies, strict=True):
-            if command[0] == "INFO":
+        loaded: list[str] = []
+        for (command, *_), reply in zip(commands, replies, strict=True):
+            if command == "INFO":
                 self._refuse_cluster(reply)
             elif isinstance(reply, Exception):
-                raise self._login_error(str(command[0]), str(reply))
-            elif command[0] == "TIME":
+                # A name for the connection and scripts in advance are conveniences.
+                if command not in ("CLIENT", "SCRIPT") or code_of(str(reply)) == "NOAUTH":
+                    raise self._login_error(str(command), str(reply))
+            elif command == "TIME":
                 microseconds = int(reply[0]) * 1_000_000 + int(reply[1])
-        loaded = [
-            reply.decode() for c, reply in zip(commands, replies, strict=True) if c[0] == "SCRIPT"
-        ]
+            elif command == "EVAL" and reply:
+                lacking = b" ".join(reply).decode()
+                raise StoreAuthError(f"the Redis user lacks a permission: {lacking}")
+            elif command == "SCRIPT":
+                loaded.append(reply.decode())
         return Greeting(microseconds, loaded)
 
     def _refuse_cluster(self, reply: Any) -> None:
@@ -167,9 +213,9 @@ class Connection(asyncio.Protocol):
                 else:
                     received(reply)
         except hiredis.ProtocolError:
-            self._fail_greeting(
-                StoreMisconfiguredError(f"{self._address.name} does not speak the Redis protocol")
-            )
+            if self._greeting is not None and not self._greeting.done():
+                message = f"{self._address.name} does not speak the Redis protocol"
+                self._greeting.set_exception(StoreMisconfiguredError(message))
             self.abort()
 
     def _take_greeting(self, reply: Any) -> None:
@@ -179,20 +225,12 @@ class Connection(asyncio.Protocol):
                 self._greeting.set_result(self._greeted)
             self._greeting = None
 
-    def _fail_greeting(self, error: StoreError) -> None:
-        if self._greeting is not None and not self._greeting.done():
-            self._greeting.set_exception(error)
-
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail_greeting(
-            StoreMisconfiguredError(
-                f"{self._address.name} closed the connection during the greeting: "
-                "not a Redis, or it wants TLS"
-            )
-        )
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_result(self._greeted)
         if not self._lost.done():
             self._lost.set_result(None)
-        self._owner.lost()
+        self._owner.lost(self)
 
     def write(self, data: bytes) -> None:
         """Send bytes."""

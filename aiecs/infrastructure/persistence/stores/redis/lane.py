@@ -41,13 +41,17 @@ _OUT_OF_ORDER = [0, -2]
 class Lane(Room):
     """A connection that reconnects, with everything that waits for it."""
 
-    def __init__(self, address: Address, scripts: Scripts, *, timeout: float, name: str) -> None:
+    def __init__(
+        self, address: Address, scripts: Scripts, *, key: str, timeout: float, name: str
+    ) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._address = address
         self._scripts = scripts
+        self._key = key
         self._timeout = timeout
         self._name = name
+        self._known = False
         self._receipts = Receipts()
         self._connection: Connection | None = None
         self._loaded: set[str] = set()
@@ -230,14 +234,17 @@ class Lane(Room):
             delay = min(1.0, delay * 2)
 
     async def _connect_once(self) -> None:
-        connection = await Connection.open(self._address, self, self._name, self._timeout)
+        connection = await Connection.open(
+            self._address, self, self._name, self._timeout, known=self._known
+        )
         try:
-            greeting = await connection.greet(self._scripts, self._timeout)
+            greeting = await connection.greet(self._scripts, self._key, self._timeout)
         except BaseException:
             connection.abort()
             raise
         self._receipts.offset = greeting.microseconds - time.monotonic_ns() // 1000
         self._loaded = set(greeting.loaded)
+        self._known = True
         self._connection = connection
         self._down = None
         self._settled.set()
@@ -269,9 +276,9 @@ class Lane(Room):
         self._unanswered = writes
         self._waiting.clear()
 
-    def lost(self) -> None:
+    def lost(self, connection: Connection) -> None:
         """The connection is gone: what was not answered goes first when there is a new one."""
-        if self._connection is None:
+        if connection is not self._connection:
             return
         self._connection = None
         self._settled.clear()

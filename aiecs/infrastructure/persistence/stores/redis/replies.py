@@ -18,7 +18,7 @@ from aiecs.core.interface import store as port
 
 _CORRUPT, _MISSING, _EXPIRED, _FOUND = 3, -1, -3, 2
 _CODE = re.compile(
-    r"\b(OOM|READONLY|MISCONF|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|NOSCRIPT|LOADING|BUSY|MASTERDOWN"
+    r"\b(OOM|READONLY|MISCONF|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|DENIED|NOSCRIPT|LOADING|BUSY|MASTERDOWN"
     r"|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|CROSSSLOT|NOREPLICAS)\b"
 )
 _ERRORS: dict[str, tuple[type[StoreError], str]] = {
@@ -28,6 +28,10 @@ _ERRORS: dict[str, tuple[type[StoreError], str]] = {
     "NOPERM": (StoreAuthError, "the Redis user lacks a permission"),
     "NOAUTH": (StoreAuthError, "Redis wants a password"),
     "WRONGPASS": (StoreAuthError, "Redis refused the user name or password"),
+    "DENIED": (
+        StoreAuthError,
+        "this Redis runs in protected mode: it takes local connections only",
+    ),
     "LOADING": (StoreUnavailableError, "Redis is loading its data set"),
     "BUSY": (StoreUnavailableError, "Redis is busy with a long script"),
     "MASTERDOWN": (StoreUnavailableError, "the primary of this replica is down"),
@@ -47,13 +51,18 @@ def code_of(message: str) -> str:
 
 
 def error_of(message: str) -> Exception:
-    """The typed error of an error reply. The command was not applied."""
+    """The typed error of an error reply."""
     code = code_of(message)
     if code == "WRONGTYPE":
         return port.CorruptField(-1)
     known = _ERRORS.get(code)
     if known is None:
-        return StoreUnavailableError(f"Redis refused the command: {message[:200]}")
+        # A script that fails in its middle may have written.
+        middle = "script" in message and "compiling" not in message
+        return StoreUnavailableError(
+            f"Redis refused the command: {message[:200]}",
+            outcome="unknown" if middle else "not_applied",
+        )
     return known[0](known[1])
 
 

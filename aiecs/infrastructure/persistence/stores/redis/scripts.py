@@ -9,6 +9,19 @@ from aiecs.infrastructure.persistence.stores.redis.script import Shape, dynamic_
 
 _KEPT = 256
 
+# What scripts and reads call, each with arguments enough to find its key. A user who lacks one
+# would stop a script half-way; Redis 6 cannot be asked.
+_CALLS = (
+    "del K|exists K|hdel K f|hget K f|hgetall K|hlen K|hmget K f|hrandfield K 1|hset K f v|llen K"
+    "|lrange K 0 0|lset K 0 v|ltrim K 0 0|persist K|pexpireat K 1|rpush K v|time|unlink K"
+    "|zadd K 0 m|zcard K|zcount K 0 0|zrange K 0 0|zrem K m|zscore K m|evalsha s 1 K|multi|exec"
+)
+PERMISSIONS = f"""local lacking={{}}
+if redis.acl_check_cmd then for call in string.gmatch('{_CALLS}','[^|]+') do local words={{}}
+for word in string.gmatch(call,'%S+') do words[#words+1]=word=='K' and KEYS[1] or word end
+if not redis.acl_check_cmd(unpack(words)) then lacking[#lacking+1]=words[1] end end end
+return lacking"""
+
 
 class Script(NamedTuple):
     """A script and the name the server knows it by."""

@@ -252,7 +252,8 @@ class RedisStore:
         return self._lock
 
     def _lane(self, name: str) -> Lane:
-        return Lane(self._address, self._scripts, timeout=self._timeout, name=name)
+        key = self._layout.heads[0]
+        return Lane(self._address, self._scripts, key=key, timeout=self._timeout, name=name)
 
 
 def _atomic(commands: list[Any]) -> list[Any]:
