@@ -479,7 +479,8 @@ async def test_a_corrupt_session_field_hides_nothing_else(make_engine, open_stor
     await engine.create_session("s", "u", {"good": 1, "bad": 2})
     await engine.add_conversation_message("s", "user", "x")
     store = open_store()
-    await plant(store, "s", Put("", {"@bad": b"{", "e": b"many"}), Incr("", {"q": 7}))
+    broken = {"@bad": b"{", "e": b"many", "l": b"9" * 30, "c": b"-", "to": b"\xff"}
+    await plant(store, "s", Put("", broken), Incr("", {"q": 7}))
 
     session = await engine.get_session("s")
 

@@ -203,6 +203,7 @@ async def test_status_changes_and_back(engine):
         ({"request_count": 5}, {}),
         ({"status": "done"}, {}),
         ({"metadata": "x"}, {}),
+        (["status"], {}),
         (None, {"add_processing_time": -1.0}),
         (None, {"add_processing_time": math.nan}),
         (None, {"add_processing_time": math.inf}),

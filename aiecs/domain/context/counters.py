@@ -39,6 +39,7 @@ class Counters:
         self._lock = threading.Lock()
         self._pending: dict[str, int] = defaultdict(int)
         self._timer_loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.on_beat: Callable[[], None] = _nothing
         self._place = random.choice(_PLACES)  # noqa: S311 - spreads load
 
@@ -50,7 +51,7 @@ class Counters:
         # A loop that closes takes its timer with it: then the next delta arms another one.
         if loop is None or loop.is_closed():
             self._timer_loop = asyncio.get_running_loop()
-            self._timer_loop.call_later(FLUSH_AFTER, self._fire)
+            self._timer = self._timer_loop.call_later(FLUSH_AFTER, self._fire)
             self.on_beat()
 
     def subtract(self, removed: DeletionReport, *, ended: int = 0) -> None:
@@ -68,6 +69,13 @@ class Counters:
     def _fire(self) -> None:
         self._timer_loop = None
         self._tasks.spawn(self.flush())
+
+    async def close(self) -> None:
+        """Add what is pending to the store, now and for the last time. Raises `StoreError`."""
+        if self._timer is not None and self._timer_loop is asyncio.get_running_loop():
+            self._timer.cancel()
+        self.on_beat = _nothing
+        await self.flush()
 
     async def flush(self) -> None:
         """Add what is pending to the store. Deltas that were not applied stay pending.

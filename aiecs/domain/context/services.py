@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aiecs.core.errors import InvalidInputError, LifecycleError
+from aiecs.core.errors import InvalidInputError, LifecycleError, StoreError
 from aiecs.core.interface.store import Store
 from aiecs.core.settings import Settings
 from aiecs.domain.context.agent_conversations import AgentConversations
@@ -20,6 +22,8 @@ from aiecs.domain.context.session_listing import SessionListing
 from aiecs.domain.context.sessions import Sessions
 from aiecs.domain.context.tail_cache import TailCache
 from aiecs.domain.context.task_contexts import TaskContexts
+
+logger = logging.getLogger("aiecs")
 
 DAY = 86_400
 SESSION_TTL = float(DAY)
@@ -99,13 +103,18 @@ class Services:
     maintenance: Maintenance
 
     async def close(self, seconds: float) -> int:
-        """Bring the totals to the store and end what runs in the background.
+        """End what runs in the background and bring the totals to the store.
 
-        Waits at most `seconds`; how many tasks had to be cancelled.
+        Waits at most `seconds` for each; how many tasks had to be cancelled.
         """
         self.maintenance.stop()
-        self.runtime.tasks.spawn(self.runtime.counters.flush())
-        return await self.runtime.tasks.drain(seconds)
+        left = await self.runtime.tasks.drain(seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await self.runtime.counters.close()
+        except (StoreError, TimeoutError) as error:
+            logger.warning("the last totals did not reach the store: %s", error)
+        return left
 
 
 def build(

@@ -103,7 +103,7 @@ class SessionListing:
         if "~i" not in head or foreign:
             await drop_stale(self._runtime, entry, now)
             return None
-        if "~x" in head and int(head["~x"]) <= now:
+        if int(head.get("~x", now + 1)) <= now:
             return None
         session = read_session(self._runtime, entry.member, head)
         return session if wanted.status in (None, session.status) else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from aiecs.core.clock import from_micros
+from aiecs.core.clock import EPOCH, from_micros
 from aiecs.core.codec import check_json, dump_json, load_json
 from aiecs.core.errors import ContextEngineError, InvalidInputError
 from aiecs.domain.context.models import SessionMetrics
@@ -19,12 +20,12 @@ _ZERO = b"0"
 def read_session(runtime: Runtime, session_id: str, head: dict[str, bytes]) -> SessionMetrics:
     """The session that `head` describes; what cannot be decoded is counted and left out."""
     reader = _Head(runtime, session_id, head)
-    born = reader.number("c") or int(head["~i"][:16])
+    born = reader.time("c") or reader.birth()
     session = SessionMetrics(
         session_id=session_id,
         user_id=reader.text("u"),
-        created_at=from_micros(born),
-        last_activity=from_micros(reader.number("l") or born),
+        created_at=born,
+        last_activity=reader.time("l") or born,
         request_count=reader.number("q"),
         error_count=reader.number("e"),
         total_processing_time=reader.number("t") / 1_000_000,
@@ -50,6 +51,20 @@ class _Head:
         except ValueError:
             self._corrupt(name)
             return 0
+
+    def time(self, name: str) -> datetime | None:
+        try:
+            return from_micros(int(self._head[name])) if name in self._head else None
+        except ValueError:  # an InvalidInputError is one too
+            self._corrupt(name)
+            return None
+
+    def birth(self) -> datetime:
+        try:
+            return from_micros(int(self._head["~i"][:16]))
+        except ValueError:
+            self._corrupt("~i")
+            return EPOCH
 
     def text(self, name: str) -> str:
         try:

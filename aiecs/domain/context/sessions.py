@@ -277,9 +277,11 @@ class Sessions:
 
     async def _refresh(self, session_id: str, renew: bool) -> None:
         """Move the session up in its indexes; `renew` the safety net of all its keys as well."""
-        (owner,), conversations = await self.read(session_id, Get("", ("u",)), Get("a"))
-        user_id = "" if owner is None else owner.decode()
-        await announce_session(self._runtime, session_id, user_id)
+        ops = (Get("", ("~i", "u")), Get("a"))
+        (incarnation, owner), conversations = await self.read(session_id, *ops)
+        if incarnation is None:
+            return  # deleted since it was written to
+        await announce_session(self._runtime, session_id, (owner or b"").decode())
         ttl = self._runtime.session_ttl
         if renew and ttl is not None:
             keys = session_keys(conversations)
@@ -297,6 +299,8 @@ def _status_ops(status: str) -> tuple[Op, ...]:
 def _changes(updates: dict[str, Any] | None) -> tuple[Op, ...]:
     if not updates:
         return ()
+    if not isinstance(updates, dict):
+        raise InvalidInputError(f"updates is a dict, got {type(updates).__name__}")
     unknown = updates.keys() - {"status", "metadata"}
     if unknown:
         raise InvalidInputError(f"updates takes status and metadata, not {sorted(unknown)}")

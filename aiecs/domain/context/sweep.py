@@ -23,7 +23,7 @@ from aiecs.domain.context.indexes import (
 from aiecs.domain.context.runtime import Runtime
 
 _PAGE = 200
-_AT_ONCE = 25
+_AT_ONCE = 16
 _MARGIN = 60_000_000
 
 
