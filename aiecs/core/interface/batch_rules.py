@@ -343,8 +343,8 @@ class _Checker:
         _several(op.keys, _SEQUENCES, "keys", 0)
         for entry in op.keys:
             kind, key = _pair(entry, "keys")
-            if kind not in _KINDS:
-                _refuse(f"kind is one of {_KINDS}, got {kind!r}")
+            if kind not in _KINDS or type(key) is not str or key[:1] in ("", "_"):
+                _refuse(f"keys are the group's own beside its head, got {entry!r}")
             self.names.append(key)
 
     def clock(self, op: port.Clock, number: int) -> None:

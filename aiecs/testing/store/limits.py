@@ -116,6 +116,8 @@ _TYPES: list[Any] = [
     Expire(10**15 + 1),
     Expire(1.5),
     Expire(10, (("set", "m"),)),  # type: ignore[arg-type]
+    Expire(10, (("map", ""),)),
+    Expire(10, (("log", "_l"),)),
     Get("m", ()),
     Get("m", (5,)),  # type: ignore[arg-type]
     Get("m", "f"),  # type: ignore[arg-type]
