@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+BENCHMARKS := add_message history sqlite memory cleanup import_cost
 PRODUCT := --extra cli --extra clickhouse --extra chdb --extra langgraph --extra tokens --extra zstd --extra uvloop
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
 	pyproject.toml requirements/build.in
@@ -12,7 +13,7 @@ HASHED = $(COMPILE) --constraints constraints.txt --generate-hashes --custom-com
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-static format docs constraints clean
+.PHONY: help demo test check check-static format docs bench measure constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,12 @@ format: $(VENV)/.dev ## format the code and mend what the linter can
 docs: $(VENV)/.dev ## serve the documentation on a local port
 	@$(BIN)/mkdocs serve --strict
 
+bench: ## measure every claim, beside its peers; ARGS=--quick: does it run?
+	@$(MAKE) --no-print-directory VENV=.venv-bench measure
+
+measure: $(VENV)/.bench
+	@for one in $(BENCHMARKS); do $(BIN)/python bench/$$one.py $(ARGS) && echo || exit 1; done
+
 # pip refuses to install a project under constraints that carry hashes. So constraints.txt holds the
 # bare versions, and requirements/*.txt are its hashed parts: one per environment that we install.
 constraints: $(VENV)/.dev ## move every pinned dependency to its latest version
@@ -46,14 +53,15 @@ constraints: $(VENV)/.dev ## move every pinned dependency to its latest version
 		--custom-compile-command 'make constraints  (every version we test with, for pip install -c)'
 	@$(HASHED) --output-file requirements/demo.txt --extra cli
 	@$(HASHED) --output-file requirements/test.txt $(PRODUCT) --extra test
+	@$(HASHED) --output-file requirements/bench.txt --extra uvloop --extra bench
 	@$(HASHED) --output-file requirements/dev.txt $(PRODUCT) --extra test --extra dev
 
 clean: ## remove what these commands made
-	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-bench site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find aiecs test -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp per environment: a second run installs nothing, a changed pin installs again.
-STAMPS := $(VENV)/.demo $(VENV)/.test $(VENV)/.dev
+STAMPS := $(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.dev
 $(STAMPS): $(VENV)/.%: requirements/%.txt pyproject.toml $(VENV)/.python
 	@echo "Installing the pinned $* requirements into $(VENV) ..."
 	@$(PIP) --require-hashes --requirement $<

@@ -1,0 +1,100 @@
+"""Run every benchmark and write what was reached to docs/reference/figures.md.
+
+--results DIR: keep each benchmark's JSON there, and use what is there already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "reference" / "figures.md"
+BENCHMARKS = ("add_message", "history", "sqlite", "memory", "cleanup", "import_cost")
+INTRODUCTION = """# Figures
+
+What ContextEngine costs, measured against the goals it was built for and against other ways to do
+the same. Every table is the output of a script in `bench/`; `make bench` repeats all of them on
+your machine (`ARGS=--quick`: does it run?). Nothing here is a promise for other hardware:
+compare within one table.
+
+How it is measured: real servers on the loopback; the sides take turns in short rounds, figures are
+medians of the rounds and ratios medians of the ratios within a round. *Client us* is the CPU time
+of the client process per operation, *server us* that of the server by its own account: the figures
+to trust on a machine that does other work beside. `8.0x` under *ours is*: ContextEngine had eight
+times the rate of that side.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as nowhere:
+        results = asked.results or Path(nowhere)
+        found = {name: _result(name, results, quick=asked.quick) for name in BENCHMARKS}
+    PAGE.write_text(_page(found))
+
+
+def _result(name: str, results: Path, *, quick: bool) -> dict[str, Any]:
+    kept = results / f"{name}.json"
+    if not kept.exists():
+        script = Path(__file__).with_name(f"{name}.py")
+        command = [sys.executable, str(script), "--json", *(["--quick"] if quick else [])]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        kept.write_text(done.stdout)
+    result: dict[str, Any] = json.loads(kept.read_text())
+    return result
+
+
+def _page(found: dict[str, dict[str, Any]]) -> str:
+    parts = [INTRODUCTION, "## Goals and figures\n", _goals(found)]
+    parts += [_section(name, result) for name, result in found.items()]
+    return "\n".join(parts)
+
+
+def _goals(found: dict[str, dict[str, Any]]) -> str:
+    lines = ["| what | goal | measured | |", "|---|---|---|---|"]
+    for name, result in found.items():
+        for claim in result["claims"]:
+            sign = "at most" if claim["at_most"] else "at least"
+            goal = f"{sign} {claim['goal']:g} {claim['unit']}"
+            what = f"[{claim['what']}](#{name.replace('_', '-')})"
+            verdict = "reached" if claim["reached"] else "**missed**"
+            lines.append(f"| {what} | {goal} | {_measured(claim['figures'])} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def _measured(figures: dict[str, float]) -> str:
+    return "; ".join(f"{_short(value)} ({where})" for where, value in figures.items())
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _section(name: str, result: dict[str, Any]) -> str:
+    first, _, rest = result["about"].partition("\n\n")
+    parts = [
+        f"## {name.replace('_', '-')}\n\n{first}\n\n{rest}\n",
+        f"Measured on: {result['environment']}.\n",
+    ]
+    parts += [_table(table) for table in result["tables"]]
+    return "\n".join(parts)
+
+
+def _table(table: dict[str, Any]) -> str:
+    columns = table["columns"]
+    aligned = ["---", *["--:"] * (len(columns) - 1)]
+    rows = [columns, aligned, *table["rows"]]
+    return f"{table['title']}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    main()
