@@ -67,7 +67,8 @@ class Exporter:
         async for slice_ in self._log(session_id, "m"):
             for message in self._messages(session_id, slice_):
                 yield MessageRecord(session_id, message)
-        if context is not None and (stored := self._json(context, "task context", session_id)):
+        stored = self._json(context, "task context", session_id)
+        if stored is not None:
             yield TaskContextRecord(session_id, stored)
         for digest, record in agents.items():
             async for part in self._conversation(session_id, digest, record):

@@ -23,11 +23,18 @@ from aiecs.domain.context.transfer.records import (
     MessageRecord,
     Record,
     SessionRecord,
+    TaskContextRecord,
     WritesRecord,
 )
 from aiecs.domain.context.transfer.writing import SessionWriter
 
 _WIDEST_GAP = 1_000
+_NOUNS: dict[type, str] = {
+    TaskContextRecord: "task context",
+    ConversationRecord: "agent conversation",
+    CheckpointRecord: "checkpoint",
+    WritesRecord: "list of writes",
+}
 _PER_RECORD = 200
 _MAX_STORED = MAX_BATCH_BYTES - 8192
 
@@ -156,7 +163,7 @@ def check_stored(record: Any) -> int:
         shape = shape and session_id_of(record.session_key) == record.session_id
     size = len(dump_json(stored)[0])
     if not shape:
-        raise InvalidInputError(f"is no {type(record).__name__.removesuffix('Record').lower()}")
+        raise InvalidInputError(f"is no {_NOUNS[type(record)]}")
     if size > _MAX_STORED:
         raise InvalidInputError(f"has {size} bytes; at most {_MAX_STORED} are allowed")
     return size

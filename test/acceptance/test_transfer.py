@@ -1,0 +1,429 @@
+"""Sessions move between stores: nothing is lost, nothing is doubled, wherever the move ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from support.services import Services, Store
+
+from aiecs.core.errors import ContextEngineError, InvalidInputError, StoreUnavailableError
+from aiecs.core.interface.store import Batch, Redact
+from aiecs.core.keys import session_place
+from aiecs.domain.context import ContextEngine
+from aiecs.domain.context.models import ConversationMessage, SessionMetrics
+from aiecs.domain.context.transfer import (
+    CheckpointRecord,
+    Counts,
+    Importer,
+    MessageRecord,
+    Record,
+    SessionRecord,
+    TaskContextRecord,
+    exporter_of,
+    importer_of,
+)
+from aiecs.domain.context.transfer import importing as importing_module
+from aiecs.domain.context.transfer import writing as writing_module
+from aiecs.domain.context.transfer.exporting import Exporter
+from aiecs.domain.task.task_context import TaskContext
+
+Problems = list[tuple[Any, ContextEngineError]]
+THEN = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+async def exported(source: ContextEngine | Services) -> list[Record]:
+    """Everything in a store, session by session."""
+    if isinstance(source, Services):
+        exporter = Exporter(source.runtime)
+        from aiecs.domain.context.session_listing import SessionListing
+
+        ids = [s.session_id async for s in SessionListing(source.runtime).walk()]
+    else:
+        exporter = exporter_of(source)
+        ids = [session.session_id async for session in source.iter_sessions()]
+    found = []
+    for session_id in sorted(ids):
+        found += [record async for record in exporter.session(session_id)]
+    return found + [record async for record in exporter.loose_threads()]
+
+
+async def imported(
+    target: ContextEngine | Services, records: list[Record]
+) -> tuple[Counts, Problems]:
+    problems: Problems = []
+
+    def tell(place: Any, error: ContextEngineError) -> None:
+        problems.append((place, error))
+
+    made = (
+        Importer(target.runtime, target.sessions, tell)
+        if isinstance(target, Services)
+        else importer_of(target, tell)
+    )
+    async with made as importer:
+        for number, record in enumerate(records):
+            await importer.add(record, number)
+    return importer.counts, problems
+
+
+def session(session_id: str = "s", **fields: Any) -> SessionRecord:
+    times = {"created_at": THEN, "last_activity": THEN + timedelta(hours=1)}
+    return SessionRecord(SessionMetrics(session_id, **{"user_id": "ada"} | times | fields))
+
+
+def message(content: str, session_id: str = "s", **fields: Any) -> MessageRecord:
+    usual = {"role": "user", "id": f"id-{content}"} | fields
+    return MessageRecord(session_id, ConversationMessage(content=content, timestamp=THEN, **usual))
+
+
+async def fill(engine: ContextEngine) -> None:
+    """Some of everything."""
+    await engine.create_session("full", "ada", {"source": "web", "nested": {"a": [1, None]}})
+    for number in range(7):
+        metadata = {"input_tokens": number, "model": "m"}
+        await engine.add_conversation_message("full", "user", f"m{number}", metadata)
+    await engine.add_conversation_message(
+        "full", "assistant", "", tool_calls=[{"id": "c"}], parts=[{"text": "x"}], name="n"
+    )
+    await engine.add_conversation_message("full", "tool", "4", tool_call_id="c", pinned=True)
+    await engine.update_session("full", increment_requests=True, add_processing_time=1.000001)
+    await engine.update_session("full", mark_error=True)
+    await engine.store_task_context("full", TaskContext({"user_id": "ada", "raw": b"\x00"}))
+    parties = [{"id": "a", "type": "agent", "role": "r"}, {"id": "b", "type": "agent"}]
+    key = await engine.create_conversation_session("full", parties, "x", {"k": 1})
+    for number in range(3):
+        await engine.add_agent_communication_message(key, "a", "agent", "r", content=f"a{number}")
+    await engine.store_checkpoint("full", "own", {"thread": "namesake"})
+    for number in range(3):
+        await engine.store_checkpoint(
+            "t/1", f"c{number}", {"n": (number, b"\xff")}, session_id="full"
+        )
+    await engine.put_writes("t/1", "c2", "task/%2F", [("ch", {1: 2}), ("ch2", None)])
+    await engine.create_session("empty", metadata={})
+    await engine.end_session("empty", "failed")
+    await engine.store_checkpoint("loose", "c", {"x": 1}, {"step": 1})
+
+
+@pytest.fixture
+async def source() -> AsyncIterator[ContextEngine]:
+    async with ContextEngine(store="memory://", operation_timeout=10.0) as engine:
+        await fill(engine)
+        yield engine
+
+
+async def test_all_of_it_arrives_on_every_store(source: ContextEngine, engine: ContextEngine):
+    records = await exported(source)
+
+    counts, problems = await imported(engine, records)
+
+    assert problems == []
+    assert counts == Counts(
+        sessions=2,
+        messages=9,
+        task_contexts=1,
+        conversations=1,
+        agent_messages=3,
+        checkpoints=5,
+        writes=1,
+    )
+    assert await exported(engine) == records
+    for session_id in ("full", "empty"):
+        assert await engine.get_session(session_id) == await source.get_session(session_id)
+        before = await source.get_conversation_history(session_id, None)
+        after = await engine.get_conversation_history(session_id, None)
+        assert after == before
+        assert [(m.id, m.seq) for m in after] == [(m.id, m.seq) for m in before]
+    ours, theirs = await engine.get_task_context("full"), await source.get_task_context("full")
+    assert ours is not None
+    assert theirs is not None
+    assert ours.to_dict() == theirs.to_dict()
+    assert await engine.list_checkpoints("t/1") == await source.list_checkpoints("t/1")
+    assert await engine.get_writes("t/1", "c2") == await source.get_writes("t/1", "c2")
+    metrics, expected = await engine.get_metrics(), await source.get_metrics()
+    for name in ("total_messages", "total_checkpoints", "active_sessions"):
+        assert metrics[name] >= expected[name]
+
+
+async def test_again_changes_nothing_and_what_came_later_stays(
+    source: ContextEngine, engine: ContextEngine
+):
+    records = await exported(source)
+    await imported(engine, records)
+    assert (await imported(engine, records))[0] == Counts(known=2)
+    assert await exported(engine) == records
+
+    await engine.add_conversation_message("full", "user", "later")
+    counts, problems = await imported(engine, records)
+
+    assert (counts, problems) == (Counts(known=2), [])
+    assert [m.content for m in await engine.get_conversation_history("full", 1)] == ["later"]
+
+
+async def test_a_later_export_continues_an_earlier_one(
+    source: ContextEngine, engine: ContextEngine
+):
+    await imported(engine, await exported(source))
+    await source.add_conversation_message("full", "user", "later", {"output_tokens": 5})
+    await source.store_checkpoint("t/1", "c9", {"n": 9}, session_id="full")
+
+    counts, problems = await imported(engine, await exported(source))
+
+    assert problems == []
+    assert counts == Counts(extended=1, known=1, messages=1, checkpoints=1)
+    found = await engine.get_session("full")
+    assert found is not None
+    assert found.output_tokens == 5
+    history = await engine.get_conversation_history("full", None)
+    assert history == await source.get_conversation_history("full", None)
+
+
+async def test_an_imported_session_is_found_by_owner_and_lives_on(engine: ContextEngine):
+    await imported(engine, [session(), message("hi")])
+
+    assert [s.session_id for s in (await engine.list_sessions("ada")).items] == ["s"]
+    await engine.add_conversation_message("s", "assistant", "hello", {"output_tokens": 2})
+    found = await engine.get_session("s")
+    assert found is not None
+    assert found.created_at == THEN
+    assert found.last_activity > THEN + timedelta(days=1)
+    assert found.output_tokens == 2
+    assert (await engine.delete_session("s")).messages == 2
+
+
+# --- wherever it ends -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few messages already take several batches."""
+    monkeypatch.setattr(writing_module, "CHUNK_ITEMS", 3)
+    monkeypatch.setattr(importing_module, "_HELD_BYTES", 1200)
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_an_import_that_ends_anywhere_is_completed_by_the_next(
+    source: ContextEngine, when: Any
+):
+    records = await exported(source)
+    number = 0
+    while True:
+        number += 1
+        target = Services(Store())
+        target.store.fail(number, when)
+        try:
+            await imported(target, records)
+        except StoreUnavailableError:
+            interrupted = True
+        else:
+            interrupted = False
+        target.store.mend()
+
+        _, problems = await imported(target, records)
+
+        assert problems == []
+        assert await exported(target) == records, f"cut {when} batch {number}"
+        await target.settled()
+        if not interrupted:
+            break
+    assert number > 20
+
+
+@pytest.mark.usefixtures("small_batches")
+async def test_imports_at_the_same_time_do_not_double(source: ContextEngine):
+    records = await exported(source)
+    target = Services(Store())
+
+    results = await asyncio.gather(*(imported(target, records) for _ in range(4)))
+
+    assert [problems for _, problems in results] == [[]] * 4
+    assert await exported(target) == records
+    await target.settled()
+
+
+@pytest.mark.usefixtures("small_batches")
+async def test_imports_over_each_other_on_a_file(source: ContextEngine, tmp_path: Any):
+    url = f"sqlite:///{tmp_path}/a.db"
+    records = await exported(source)
+
+    async def one() -> Problems:
+        async with ContextEngine(store=url, operation_timeout=30.0) as engine:
+            return (await imported(engine, records))[1]
+
+    assert await asyncio.gather(*(one() for _ in range(4))) == [[]] * 4
+    async with ContextEngine(store=url) as engine:
+        assert await exported(engine) == records
+
+
+async def test_a_store_that_is_down_ends_the_import(source: ContextEngine):
+    target = Services(Store())
+    target.store.fail(1)
+
+    with pytest.raises(StoreUnavailableError):
+        await imported(target, await exported(source))
+
+
+async def test_what_the_callback_raises_ends_the_import():
+    target = Services(Store())
+
+    def tell(place: Any, error: ContextEngineError) -> None:
+        raise KeyError(place)
+
+    async def run() -> None:
+        async with Importer(target.runtime, target.sessions, tell) as importer:
+            for record in (session("a"), message("x", "elsewhere"), session("b")):
+                await importer.add(record, "here")
+
+    with pytest.raises(KeyError, match="here"):
+        await run()
+
+
+# --- what cannot be taken up ----------------------------------------------------------------------
+
+
+async def test_other_messages_are_a_conflict_at_their_place():
+    target = Services(Store())
+    await imported(target, [session(), message("a"), message("b")])
+
+    counts, problems = await imported(
+        target, [session(), message("a"), message("B"), message("c"), session("t")]
+    )
+
+    ((place, error),) = problems
+    assert place == 2
+    assert "from the 2nd on" in str(error)
+    assert (counts.sessions, counts.messages, counts.skipped) == (1, 0, 3)
+    contents = [r.message.content for r in await exported(target) if isinstance(r, MessageRecord)]
+    assert contents == ["a", "b"]
+
+
+async def test_another_owner_is_a_conflict_and_the_rest_goes_on():
+    target = Services(Store())
+    await imported(target, [session(user_id="ada")])
+
+    counts, problems = await imported(
+        target, [session(user_id="eve"), message("a"), session("t"), message("b", "t")]
+    )
+
+    assert [place for place, _ in problems] == [0]
+    assert (counts.sessions, counts.messages, counts.skipped) == (1, 1, 1)
+
+
+async def test_an_unowned_session_is_given_to_its_owner():
+    target = Services(Store())
+    await imported(target, [session(user_id=""), message("a")])
+
+    counts, problems = await imported(target, [session(user_id="ada"), message("a")])
+
+    assert (counts.known, problems) == (1, [])
+    found = await target.sessions.get("s")
+    assert found is not None
+    assert found.user_id == "ada"
+
+
+async def test_contexts_and_checkpoints_that_differ_stay():
+    target = Services(Store())
+    checkpoint = {"data": 1, "metadata": {}, "created_at": "2026-05-04T12:00:00+00:00"}
+    first = [
+        session(),
+        TaskContextRecord("s", {"a": 1}),
+        CheckpointRecord("t", "s", "c", checkpoint),
+    ]
+    await imported(target, first)
+    other = [
+        session(),
+        TaskContextRecord("s", {"a": 2}),
+        CheckpointRecord("t", "s", "c", checkpoint | {"data": 2}),
+        CheckpointRecord("t", "s", "c2", checkpoint),
+    ]
+
+    counts, problems = await imported(target, other)
+
+    assert [place for place, _ in problems] == [1, 2]
+    assert (counts.checkpoints, counts.task_contexts) == (1, 0)
+    records = await exported(target)
+    assert [r.stored for r in records if isinstance(r, TaskContextRecord)] == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (session(status="paused"), "status"),
+        (session(session_id="x" * 300), "at most 255"),
+        (session(request_count=-1), "counter"),
+        (session(total_processing_time=float("nan")), "total_processing_time"),
+        (session(metadata={"x": float("inf")}), "metadata"),
+        (message("x", "elsewhere"), "does not stand before"),
+        (message("x" * 2_000_000, id="big"), "at most 1048576 bytes"),
+        (message("x", role=""), "role"),
+        (TaskContextRecord("s", [1]), "is no task context"),
+        (CheckpointRecord("t", "s", "c", {"data": 1}), "is no checkpoint"),
+        (CheckpointRecord("t" * 300, None, "c", {}), "at most 255"),
+    ],
+)
+async def test_what_cannot_be_stored_is_told_and_left_out(record: Record, words: str):
+    target = Services(Store())
+
+    counts, problems = await imported(target, [session("other"), session(), record, session("z")])
+
+    ((place, error),) = problems
+    assert place == 2
+    assert isinstance(error, InvalidInputError)
+    assert words in str(error)
+    assert counts.sessions == 3
+
+
+async def test_what_follows_an_unknown_session_is_told_once():
+    target = Services(Store())
+
+    counts, problems = await imported(target, [message(str(n), "x") for n in range(5)])
+
+    assert len(problems) == 1
+    assert counts == Counts(skipped=4)
+
+
+# --- sequences ------------------------------------------------------------------------------------
+
+
+async def test_what_was_erased_stays_erased_and_keeps_its_place():
+    source, target = Services(Store()), Services(Store())
+    await imported(source, [session(), *(message(str(n)) for n in range(5))])
+    first = (await exported(source))[1].message.seq  # type: ignore[union-attr]
+    blank = Redact("m", (first + 1, first + 2))
+    await source.store.apply(Batch(*session_place("s"), (blank,)))
+    records = await exported(source)
+    assert len(records) == 4
+
+    await imported(target, records)
+
+    assert await exported(target) == records
+    assert (await imported(target, records))[0] == Counts(known=1)
+    assert (await imported(source, records))[0] == Counts(known=1)
+
+
+async def test_an_erased_message_does_not_come_back():
+    target = Services(Store())
+    records = [session(), *(message(str(n)) for n in range(3))]
+    await imported(target, records)
+    first = (await exported(target))[1].message.seq  # type: ignore[union-attr]
+    await target.store.apply(Batch(*session_place("s"), (Redact("m", (first,)),)))
+
+    counts, problems = await imported(target, records)
+
+    assert (counts, problems) == (Counts(known=1), [])
+    contents = [r.message.content for r in await exported(target) if isinstance(r, MessageRecord)]
+    assert contents == ["1", "2"]
+
+
+async def test_a_sequence_that_jumps_is_no_log():
+    target = Services(Store())
+    records = [session(), message("a", seq=10), message("b", seq=5000), message("c", seq=11)]
+
+    counts, problems = await imported(target, records)
+
+    assert [place for place, _ in problems] == [2]
+    assert counts.messages == 2
