@@ -73,9 +73,11 @@ class Database:
 
     def disconnect(self, connection: sqlite3.Connection) -> None:
         """Close a connection that `connect` gave."""
-        connection.close()
-        if self._identity is not None:
-            forks.closed(self._identity)
+        try:
+            connection.close()
+        finally:
+            if self._identity is not None:
+                forks.closed(self._identity)
 
     def _open(self, *, writes: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiecs.core.errors import Outcome, StoreError
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+_UNWRITTEN = (*_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _REFUSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -45,11 +46,12 @@ def code_of(error: sqlite3.Error) -> int:
 def outcome_of_commit(error: sqlite3.Error) -> Outcome:
     """What became of a transaction whose COMMIT failed.
 
-    Without room, or behind a lock, its last record was never written. After any other failure it
-    may have been: whoever opens the file after a crash would find it.
+    Without room, behind a lock or after a failed write, its last record is not in the file. Other
+    failures come after that record: whoever opens the file after a crash could find it.
     """
-    known = (*_BUSY, sqlite3.SQLITE_FULL)
-    return "not_applied" if code_of(error) in known else "unknown"
+    extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    known = extended in _UNWRITTEN or code_of(error) in _UNWRITTEN
+    return "not_applied" if known else "unknown"
 
 
 def explain(error: Exception, path: str, *, outcome: Outcome = "not_applied") -> Exception:

@@ -20,19 +20,19 @@ ANY = "SELECT EXISTS (SELECT 1 FROM entries WHERE owner = ?)"
 DROP = "DELETE FROM entries WHERE owner = ?"
 COUNT = "SELECT count(*) FROM entries WHERE owner = ? AND score BETWEEN ? AND ?"
 
-_BY_SCORE = "SELECT member, score FROM entries WHERE owner = ? AND score BETWEEN ? AND ?"
+_OF = "SELECT member, score FROM entries WHERE owner = ? AND "
 _UP = " ORDER BY score, member LIMIT ?"
 _DOWN = " ORDER BY score DESC, member DESC LIMIT ?"
-_AFTER = " AND (score, member) > (?, ?)"
-_BEFORE = " AND (score, member) < (?, ?)"
-# A prefix ends before itself followed by a byte that UTF-8 never uses.
-_BY_PREFIX = (
-    "SELECT member, 0 FROM entries WHERE owner = ? AND member >= ? AND member < CAST(? AS TEXT)"
-)
+_BETWEEN = "score BETWEEN ? AND ?"
+# One comparison of pairs, so that a page begins where the last one ended: with the score bounded
+# apart from it, SQLite would walk over all pages before.
+_AFTER = "(score, member) > (?, ?) AND score <= ?"
+_BEFORE = "(score, member) < (?, ?) AND score >= ?"
+_PREFIXED = "SELECT member, 0 FROM entries WHERE owner = ? AND "
+_FROM = "member >= ? AND member < CAST(? AS TEXT)"
+_PAST = "member > ? AND member < CAST(? AS TEXT)"
 _MEMBER_UP = " ORDER BY member LIMIT ?"
 _MEMBER_DOWN = " ORDER BY member DESC LIMIT ?"
-_MEMBER_AFTER = " AND member > ?"
-_MEMBER_BEFORE = " AND member < ?"
 
 
 def bounds(low: int | None, high: int | None) -> tuple[int, int]:
@@ -44,16 +44,23 @@ def select(owner: int, op: port.IndexRange) -> tuple[str, tuple[Any, ...]]:
     """The statement for a range, and its values."""
     if op.prefix is not None:
         return _select_prefix(owner, op, op.prefix)
-    statement, values = _BY_SCORE, (owner, *bounds(op.low, op.high))
-    if op.cursor is not None:
-        statement += _BEFORE if op.reverse else _AFTER
-        values += (op.cursor[1], op.cursor[0])  # type: ignore[assignment]  # of any length
-    return statement + (_DOWN if op.reverse else _UP), (*values, op.limit)
+    low, high = bounds(op.low, op.high)
+    order = _DOWN if op.reverse else _UP
+    if op.cursor is None or (op.cursor[1] > high if op.reverse else op.cursor[1] < low):
+        return _OF + _BETWEEN + order, (owner, low, high, op.limit)
+    member, score = op.cursor
+    if op.reverse:
+        return _OF + _BEFORE + order, (owner, score, member, low, op.limit)
+    return _OF + _AFTER + order, (owner, score, member, high, op.limit)
 
 
 def _select_prefix(owner: int, op: port.IndexRange, prefix: str) -> tuple[str, tuple[Any, ...]]:
-    statement, values = _BY_PREFIX, (owner, prefix, prefix.encode() + b"\xff")
-    if op.cursor is not None:
-        statement += _MEMBER_BEFORE if op.reverse else _MEMBER_AFTER
-        values += (op.cursor[0],)  # type: ignore[assignment]  # of any length
-    return statement + (_MEMBER_DOWN if op.reverse else _MEMBER_UP), (*values, op.limit)
+    # A prefix ends before itself followed by a byte that UTF-8 never uses.
+    low, high, where = prefix, prefix.encode() + b"\xff", _FROM
+    member = op.cursor[0] if op.cursor is not None else None
+    if member is not None and not op.reverse and member >= prefix:
+        low, where = member, _PAST
+    elif member is not None and op.reverse and member.encode() < high:
+        high = member.encode()
+    order = _MEMBER_DOWN if op.reverse else _MEMBER_UP
+    return _PREFIXED + where + order, (owner, low, high, op.limit)

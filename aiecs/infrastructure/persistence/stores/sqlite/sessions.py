@@ -13,6 +13,7 @@ from aiecs.core.interface import store as port
 from aiecs.infrastructure.persistence.stores.semantics import execute
 from aiecs.infrastructure.persistence.stores.sqlite import faults
 from aiecs.infrastructure.persistence.stores.sqlite.files import LockFile
+from aiecs.infrastructure.persistence.stores.sqlite.forks import process
 from aiecs.infrastructure.persistence.stores.sqlite.state import Tables
 
 if TYPE_CHECKING:
@@ -54,40 +55,57 @@ def work(pool: Pool, database: Database, connect: Callable[[Database], Session])
     which this thread does not exist, never closes a connection of its parent.
     """
     session: Session | None = None
+    turn = process.turn()
     pause = _FIRST_PAUSE
     while pool.wait():
-        try:
-            if session is None:
-                session = connect(database)
-            session.begin()
-        except Exception as error:  # noqa: BLE001 - all of them are answers to those who wait
-            if isinstance(error, sqlite3.Error) and faults.is_busy(error):
-                pool.expire()
-                time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-                pause = min(_LONGEST_PAUSE, pause * 2)
-                continue
-            _close(session)
-            session = None
-            _refuse_all(pool, error, database.path)
-            continue
-        pause = _FIRST_PAUSE
-        group = pool.take(_GROUP, _GROUP_BYTES)
-        answers = session.run(group)
-        if group:
-            pool.finish(group, answers)
-        if session.broken:
-            _close(session)
-            session = None
-    _close(session)
+        with turn:
+            session, busy = _serve(pool, database, session, connect)
+        if busy:
+            pool.expire()
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        pause = min(_LONGEST_PAUSE, pause * 2) if busy else _FIRST_PAUSE
+    with turn:
+        _close(session)
+
+
+def _serve(
+    pool: Pool,
+    database: Database,
+    session: Session | None,
+    connect: Callable[[Database], Session],
+) -> tuple[Session | None, bool]:
+    """Work off one group; the session to go on with, and whether a lock was in the way."""
+    try:
+        session = session or connect(database)
+        session.begin()
+    except Exception as error:  # noqa: BLE001 - all of them are answers to those who wait
+        if isinstance(error, sqlite3.Error) and faults.is_busy(error):
+            return session, True
+        _close(session)
+        _refuse_all(pool, error, database.path)
+        return None, False
+    group = pool.take(_GROUP, _GROUP_BYTES)
+    answers = session.run(group)
+    if group:
+        pool.finish(group, answers)
+    if session.broken:
+        _close(session)
+        return None, False
+    return session, False
 
 
 def _close(session: Session | None) -> None:
     if session is not None:
-        session.close()
+        with contextlib.suppress(sqlite3.Error, OSError):
+            session.close()
 
 
 def _refuse_all(pool: Pool, error: Exception, path: str) -> None:
+    # Taken first, told then: whoever hears of the error and tries again is not meant by it.
+    groups = []
     while group := pool.take(_GROUP, _GROUP_BYTES):
+        groups.append(group)
+    for group in groups:
         pool.finish(group, [(entry, faults.explain(error, path)) for entry in group])
 
 
@@ -213,11 +231,13 @@ class Writing:
 
     def close(self) -> None:
         """See `Session`."""
-        # Closing the last connection checkpoints; it does so safely without the lock, too.
-        for _ in range(_CLOSING_TRIES):
-            if self._lock.acquire():
-                break
-            time.sleep(_LONGEST_PAUSE)
+        # The last connection checkpoints when it is closed. SQLite guards that by itself; with the
+        # lock, no other process meets it in the middle of a turn.
+        with contextlib.suppress(OSError):
+            for _ in range(_CLOSING_TRIES):
+                if self._lock.acquire():
+                    break
+                time.sleep(_LONGEST_PAUSE)
         self._database.disconnect(self._connection)
         self._lock.close()
 

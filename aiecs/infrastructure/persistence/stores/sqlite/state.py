@@ -25,14 +25,16 @@ _REMEMBERED = 65_536
 # Stands for a value that is too large to remember.
 _LARGE = b"\x00large"
 
-_NAME = "SELECT id FROM names WHERE name = ? AND kind = ?"
+_INDEX = "SELECT id FROM names WHERE name = ? AND kind = 'i'"
 _NEW_NAME = "INSERT INTO names (name, kind) VALUES (?, ?)"
 _DROP_NAME = "DELETE FROM names WHERE id = ?"
 _FIELD = "SELECT value FROM fields WHERE owner = ? AND field = ?"
 _FIELDS = "SELECT field, value FROM fields WHERE owner = ?"
+# The number, then field by field; NULL in the place of a value that is too large to remember.
 _SMALL_FIELDS = (
-    f"SELECT field, CASE WHEN length(value) <= {_SMALL} THEN value END FROM fields"  # noqa: S608
-    f" WHERE owner = ? LIMIT {_FIELDS_READ + 1}"
+    f"SELECT id, field, CASE WHEN length(value) <= {_SMALL} THEN value END"  # noqa: S608
+    " FROM names LEFT JOIN fields ON owner = id WHERE name = ? AND kind = 'm'"
+    f" LIMIT {_FIELDS_READ + 1}"
 )
 _PUT_FIELD = (
     "INSERT INTO fields (owner, field, value) VALUES (?, ?, ?)"
@@ -42,8 +44,9 @@ _DROP_FIELD = "DELETE FROM fields WHERE owner = ? AND field = ?"
 _ANY_FIELD = "SELECT EXISTS (SELECT 1 FROM fields WHERE owner = ?)"
 _DROP_FIELDS = "DELETE FROM fields WHERE owner = ?"
 _ENDS = (
-    "SELECT (SELECT min(sequence) FROM items WHERE owner = ?1),"
-    " (SELECT max(sequence) FROM items WHERE owner = ?1)"
+    "SELECT id, (SELECT min(sequence) FROM items WHERE owner = id),"
+    " (SELECT max(sequence) FROM items WHERE owner = id)"
+    " FROM names WHERE name = ? AND kind = 'l'"
 )
 _ITEMS = (
     "SELECT item FROM items WHERE owner = ? AND sequence >= ? AND sequence < ? ORDER BY sequence"
@@ -65,7 +68,7 @@ class _Map:
     def __init__(self, owner: int) -> None:
         self.owner = owner
         self.known: dict[str, bytes | None] = {}
-        self.complete = owner == 0
+        self.complete = True
         self.plain = True
 
 
@@ -123,10 +126,6 @@ class Tables:
 
     # --- names ----------------------------------------------------------------------------------
 
-    def _find(self, kind: port.Kind, key: str) -> int:
-        row = self._execute(_NAME, (key, _KINDS[kind])).fetchone()
-        return int(row[0]) if row else 0
-
     def _add(self, kind: port.Kind, key: str) -> int:
         self._execute(_NEW_NAME, (key, _KINDS[kind]))
         return self._cursor.lastrowid or 0
@@ -139,13 +138,13 @@ class Tables:
     def _map(self, key: str) -> _Map:
         found = self._maps.get(key)
         if found is None:
-            found = self._maps[key] = _Map(self._find("map", key))
-            if found.owner:
-                rows = self._rows(_SMALL_FIELDS, found.owner)
-                found.complete = len(rows) <= _FIELDS_READ
-                found.plain = all(value is not None for _, value in rows)
-                found.known = {name: _LARGE if value is None else value for name, value in rows}
-            self._remembered += 1 + len(found.known)
+            rows = self._rows(_SMALL_FIELDS, key)
+            found = self._maps[key] = _Map(rows[0][0] if rows else 0)
+            for _, field, value in rows:
+                found.known[field] = _LARGE if value is None else value
+                found.plain = found.plain and value is not None
+            found.complete = len(rows) <= _FIELDS_READ
+            self._remembered += 1 + len(rows)
         return found
 
     def _value(self, found: _Map, field: str) -> bytes | None:
@@ -214,10 +213,9 @@ class Tables:
     def _log(self, key: str) -> _Log:
         found = self._logs.get(key)
         if found is None:
-            found = self._logs[key] = _Log(self._find("log", key), 0, 0)
-            if found.owner:
-                first, last = self._rows(_ENDS, found.owner)[0]
-                found.first, found.next = first, last + 1
+            rows = self._rows(_ENDS, key)
+            owner, first, last = rows[0] if rows else (0, 0, -1)
+            found = self._logs[key] = _Log(owner, first, last + 1)
             self._remembered += 1
         return found
 
@@ -265,7 +263,8 @@ class Tables:
     def _index(self, key: str) -> int:
         owner = self._indexes.get(key)
         if owner is None:
-            owner = self._indexes[key] = self._find("index", key)
+            rows = self._rows(_INDEX, key)
+            owner = self._indexes[key] = rows[0][0] if rows else 0
             self._remembered += 1
         return owner
 

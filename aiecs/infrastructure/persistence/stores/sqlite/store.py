@@ -75,6 +75,8 @@ class SqliteStore:
         values: dict[str, Any] = dict(options)
         if "timeout" in values:
             values["timeout"] = _seconds(values["timeout"])
+        if "synchronous" in values:
+            values["synchronous"] = values["synchronous"].upper()
         return cls(unquote(parts.path[1:]), **values)
 
     async def apply(
