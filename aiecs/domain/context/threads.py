@@ -116,7 +116,8 @@ class Threads:
     ) -> tuple[Op, ...]:
         """What to try next when the guard on the session, or the creation, refused."""
         fast = _belongs(session_id)
-        if session_id is None or type(extra[refusal.operation - 1]) is not RequireEquals:
+        refused = extra[refusal.operation - 1] if refusal.operation > 0 else None
+        if session_id is None or type(refused) is not RequireEquals:
             return fast
         if refusal.found is None:
             await self._link(thread_id, session_id)
@@ -168,8 +169,7 @@ class Threads:
             Batch(*thread_place(thread_id), (Get("", ("s",)),))
         )
         await announce_thread(self._runtime, thread_id)
-        if session is not None:
-            await self._touch_session(session.decode())
+        await self._touch_session(thread_id if session is None else session.decode())
         ttl = self._runtime.checkpoint_ttl
         if renew and ttl is not None:
             with suppress(GroupMissing):
@@ -177,7 +177,7 @@ class Threads:
                 await self._runtime.apply(Batch(*thread_place(thread_id), ops))
 
     async def _touch_session(self, session_id: str) -> None:
-        """Note an activity of the session; one that has expired comes back with its links."""
+        """Note an activity of the session if there is one; an expired one comes back, linked."""
         if not await self._sessions.update(session_id):
             await make_room(self._runtime, session_id)
 

@@ -346,3 +346,21 @@ async def test_a_store_that_is_down_is_no_empty_answer(bench: Services):
     ):
         with pytest.raises(StoreError):
             await work
+
+
+async def test_a_refusal_that_names_no_guard_is_asked_again(bench: Services):
+    """As a store answers that had refused the batch before, and lost the answer."""
+    await bench.checkpoints.store("t", "1", {"old": True})
+    apply, left = bench.store.apply, [1]
+
+    async def forgetful(batch, *, timeout=None):
+        if left:
+            left.pop()
+            raise port.GuardFailed(-2)
+        return await apply(batch, timeout=timeout)
+
+    bench.store.apply = forgetful  # type: ignore[method-assign]
+    await bench.checkpoints.store("t", "1", {"new": True}, session_id="s")
+
+    assert (await bench.checkpoints.get("t") or {})["data"] == {"new": True}
+    assert await links(bench, "s") == ("t",)

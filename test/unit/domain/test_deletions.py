@@ -77,10 +77,8 @@ async def test_deleting_again_finds_nothing(bench: Services):
 
 
 @pytest.mark.parametrize("one", NASTY_IDS)
-@pytest.mark.parametrize("other", ["a", "b:c", "x"])
+@pytest.mark.parametrize("other", ["a", "b", "x"])
 async def test_nothing_of_another_session_is_touched(bench: Services, one: str, other: str):
-    if one == other:
-        pytest.skip("the same id")
     await fill(bench, other, "bob")
     await bench.settled()
     bystander = {

@@ -201,14 +201,15 @@ async def test_writes_keep_a_thread_alive(bench: Services):
     assert await bench.checkpoints.get("t", "1") is not None
 
 
-async def test_a_linked_thread_in_use_keeps_its_session_alive(bench: Services):
+@pytest.mark.parametrize(("thread", "session"), [("t", "s"), ("s", None)])
+async def test_a_thread_in_use_keeps_its_session_alive(bench: Services, thread, session):
     await bench.sessions.create("s", "ann")
-    await bench.checkpoints.store("t", "1", {}, session_id="s")
+    await bench.checkpoints.store(thread, "1", {}, session_id=session)
     await bench.settled()
     bench.store.ahead += DAY - MINUTE
     bench.checkpoints = type(bench.checkpoints)(bench.runtime, bench.sessions)  # another process
 
-    await bench.checkpoints.store("t", "2", {}, session_id="s")
+    await bench.checkpoints.store(thread, "2", {})
     await bench.settled()
     bench.store.ahead += 2 * MINUTE
 
