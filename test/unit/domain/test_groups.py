@@ -158,6 +158,22 @@ async def test_a_session_comes_back_empty_with_owner_and_links(bench: Services, 
     assert (await bench.runtime.counters.totals())["sessions"] == 0
 
 
+async def test_a_session_with_much_metadata_comes_back(bench: Services):
+    await bench.sessions.create("s", "ann", {f"key {n}": n for n in range(900)})
+    for part in range(1, 4):
+        metadata = {f"key {part} {n}": n for n in range(900)}
+        await bench.sessions.update("s", {"metadata": metadata})
+    await bench.checkpoints.store("t", "1", {}, session_id="s")
+    await bench.settled()
+    bench.store.ahead += 2 * DAY
+
+    await bench.write("s", "new")
+
+    session = await bench.sessions.get("s")
+    assert session is not None
+    assert (session.user_id, session.metadata) == ("ann", {})
+
+
 async def test_retiring_cut_anywhere_loses_no_thread(bench: Services):
     for number, when in steps():
         await fill(bench)
