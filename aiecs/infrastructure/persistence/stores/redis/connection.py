@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
 import hiredis
@@ -34,6 +35,19 @@ class Owner(Protocol):
     def lost(self, connection: Connection) -> None: ...
 
 
+@dataclass(slots=True)
+class Server:
+    """What all connections of one store have in common."""
+
+    address: Address
+    scripts: Scripts
+    key: str
+    """A key that stands for all that will be used, for the question whether we may."""
+    timeout: float
+    known: bool = False
+    """It has answered as Redis before: then it is not misconfigured but down."""
+
+
 class Greeting(NamedTuple):
     """The server's clock (microseconds) and the scripts it has now."""
 
@@ -44,11 +58,11 @@ class Greeting(NamedTuple):
 class Connection(asyncio.Protocol):
     """A RESP2 connection; replies go to the owner one by one, in order."""
 
-    def __init__(self, address: Address, owner: Owner, name: str, *, known: bool) -> None:
-        self._address = address
+    def __init__(self, server: Server, owner: Owner, name: str) -> None:
+        self._server = server
+        self._address = server.address
         self._owner = owner
         self._name = name
-        self._known = known
         self._reader = hiredis.Reader(replyError=ServerError)
         self._transport: asyncio.Transport | None = None
         self._greeting: asyncio.Future[list[Any]] | None = None
@@ -57,17 +71,13 @@ class Connection(asyncio.Protocol):
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def open(
-        cls, address: Address, owner: Owner, name: str, timeout: float, *, known: bool
-    ) -> Connection:
-        """Connect, or raise the typed reason why not within `timeout` seconds.
-
-        `known`: the server has answered as Redis before; then it is not misconfigured but down.
-        """
-        connection = cls(address, owner, name, known=known)
+    async def open(cls, server: Server, owner: Owner, name: str) -> Connection:
+        """Connect, or raise the typed reason why not within the server's timeout."""
+        connection = cls(server, owner, name)
+        address = server.address
         try:
-            async with asyncio.timeout(timeout):
-                await connection._dial(timeout)
+            async with asyncio.timeout(server.timeout):
+                await connection._dial()
         except TimeoutError:
             raise StoreTimeoutError(f"Redis at {address.name} did not accept in time") from None
         except ssl.SSLCertVerificationError as error:
@@ -84,7 +94,7 @@ class Connection(asyncio.Protocol):
             ) from None
         return connection
 
-    async def _dial(self, timeout: float) -> None:
+    async def _dial(self) -> None:
         loop = asyncio.get_running_loop()
         address = self._address
         if address.path:
@@ -92,32 +102,29 @@ class Connection(asyncio.Protocol):
             return
         context = address.ssl_context()
         opening = loop.create_connection(lambda: self, address.host, address.port, ssl=context)
-        if context is None or self._known:
+        if context is None or self._server.known:
             await opening
             return
         # A plain Redis waits for the end of a line that TLS never sends.
         dialing = loop.create_task(opening)
         try:
-            done, _ = await asyncio.wait([dialing], timeout=timeout / 2)
-            if not done and await answers_without_tls(address, timeout / 4):
+            done, _ = await asyncio.wait([dialing], timeout=self._server.timeout / 2)
+            if not done and await answers_without_tls(address, self._server.timeout / 4):
                 raise StoreMisconfiguredError(f"{address.name} speaks no TLS: use redis://")
             await dialing
         finally:
             dialing.cancel()
 
-    async def greet(self, scripts: Scripts, key: str, timeout: float) -> Greeting:
-        """Log in, choose the database, load the scripts; raise the typed refusal.
-
-        `key` stands for all that will be used, for the question whether we may.
-        """
-        started = asyncio.get_running_loop().time()
-        commands = [*self._login(), ("TIME",), ("EVAL", PERMISSIONS, 1, key), ("INFO", "cluster")]
-        commands.extend(("SCRIPT", "LOAD", script.text) for script in scripts.all())
+    async def greet(self) -> Greeting:
+        """Log in, choose the database, load the scripts; raise the typed refusal."""
+        permitted = ("EVAL", PERMISSIONS, 1, self._server.key)
+        commands = [*self._login(), ("TIME",), permitted, ("INFO", "cluster")]
+        commands.extend(("SCRIPT", "LOAD", script.text) for script in self._server.scripts.all())
         self._expected = len(commands)
         self._greeting = asyncio.get_running_loop().create_future()
         self.write(b"".join(hiredis.pack_command(command) for command in commands))
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(self._server.timeout):
                 replies = await self._greeting
         except TimeoutError:
             raise StoreTimeoutError(
@@ -127,19 +134,16 @@ class Connection(asyncio.Protocol):
             self._greeting = None
         if len(replies) == len(commands):
             return self._judge(commands, replies)
-        left = timeout - asyncio.get_running_loop().time() + started
-        raise await self._hung_up(commands, replies, left)
+        raise await self._hung_up(commands, replies)
 
-    async def _hung_up(
-        self, commands: list[tuple[Any, ...]], replies: list[Any], seconds: float
-    ) -> Exception:
+    async def _hung_up(self, commands: list[tuple[Any, ...]], replies: list[Any]) -> Exception:
         """Why the server closed the connection before it had answered everything."""
         for command, reply in zip(commands, replies, strict=False):
             if isinstance(reply, Exception):
                 return self._login_error(str(command[0]), str(reply))
         name = self._address.name
-        unknown = not self._known and not replies and self._address.tls is None
-        if unknown and await answers_with_tls(self._address, seconds):
+        unknown = not self._server.known and not replies and self._address.tls is None
+        if unknown and await answers_with_tls(self._address, self._server.timeout / 4):
             return StoreMisconfiguredError(f"{name} wants TLS: use rediss://")
         return StoreUnavailableError(f"{name} closed the connection before it answered")
 

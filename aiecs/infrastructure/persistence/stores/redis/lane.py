@@ -25,13 +25,11 @@ from aiecs.core.errors import (
     StoreTimeoutError,
     StoreUnavailableError,
 )
-from aiecs.infrastructure.persistence.stores.redis.address import Address
-from aiecs.infrastructure.persistence.stores.redis.connection import Connection
+from aiecs.infrastructure.persistence.stores.redis.connection import Connection, Server
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry
 from aiecs.infrastructure.persistence.stores.redis.receipts import Receipts
 from aiecs.infrastructure.persistence.stores.redis.replies import error_of
 from aiecs.infrastructure.persistence.stores.redis.room import MAX_BYTES, MAX_ENTRIES, Room
-from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
 _WATCH = 0.05
 _APPLIED = 1
@@ -41,17 +39,12 @@ _OUT_OF_ORDER = [0, -2]
 class Lane(Room):
     """A connection that reconnects, with everything that waits for it."""
 
-    def __init__(
-        self, address: Address, scripts: Scripts, *, key: str, timeout: float, name: str
-    ) -> None:
+    def __init__(self, server: Server, name: str) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
-        self._address = address
-        self._scripts = scripts
-        self._key = key
-        self._timeout = timeout
+        self._server = server
+        self._timeout = server.timeout
         self._name = name
-        self._known = False
         self._receipts = Receipts()
         self._connection: Connection | None = None
         self._loaded: set[str] = set()
@@ -210,7 +203,7 @@ class Lane(Room):
                 await self._settled.wait()
         self.check()
         if self._connection is None:
-            raise StoreTimeoutError(f"Redis at {self._address.name} did not answer in time")
+            raise StoreTimeoutError(f"Redis at {self._server.address.name} did not answer in time")
 
     def _ensure_connecting(self) -> None:
         if self._closed:
@@ -220,31 +213,33 @@ class Lane(Room):
 
     async def _connect_for_ever(self) -> None:
         delay = 0.02
+        # A server that was there a moment ago gets a second chance before callers are refused.
+        patience = 2 if self._server.known else 0
         while not self._closed:
             try:
                 await self._connect_once()
             except StoreError as error:
-                self._went_down(error)
+                if not patience or not error.retryable:
+                    self._went_down(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, the callers have to be told
-                reason = f"cannot connect to {self._address.name}: {type(error).__name__}"
+                reason = f"cannot connect to {self._server.address.name}: {type(error).__name__}"
                 self._went_down(StoreMisconfiguredError(reason))
             else:
                 return
+            patience = max(0, patience - 1)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             delay = min(1.0, delay * 2)
 
     async def _connect_once(self) -> None:
-        connection = await Connection.open(
-            self._address, self, self._name, self._timeout, known=self._known
-        )
+        connection = await Connection.open(self._server, self, self._name)
         try:
-            greeting = await connection.greet(self._scripts, self._key, self._timeout)
+            greeting = await connection.greet()
         except BaseException:
             connection.abort()
             raise
         self._receipts.offset = greeting.microseconds - time.monotonic_ns() // 1000
         self._loaded = set(greeting.loaded)
-        self._known = True
+        self._server.known = True
         self._connection = connection
         self._down = None
         self._settled.set()
@@ -302,7 +297,7 @@ class Lane(Room):
         for entries, sent in self._everyone():
             for entry in entries:
                 if entry.deadline <= now and not entry.future.done():
-                    message = f"Redis at {self._address.name} did not answer in time"
+                    message = f"Redis at {self._server.address.name} did not answer in time"
                     entry.fail(StoreTimeoutError(message, outcome=self._outcome(entry, sent)))
         self._unanswered = self._still_wanted(self._unanswered)
         self._waiting = self._still_wanted(self._waiting)
@@ -333,7 +328,9 @@ class Lane(Room):
             return
         silent = now - self._last_reply
         if silent > self._timeout and self._down is None:
-            self._down = StoreUnavailableError(f"Redis at {self._address.name} does not answer")
+            self._down = StoreUnavailableError(
+                f"Redis at {self._server.address.name} does not answer"
+            )
             self._turn_away(self._down)
         if silent > 3 * self._timeout:
             self._connection.abort()
@@ -381,4 +378,7 @@ class Lane(Room):
         try:
             yield
         finally:
+            connection = self._connection
             self.close_now()
+            if connection is not None:
+                connection.abort()  # the loop will not live to see an orderly end

@@ -13,6 +13,7 @@ from aiecs.core.errors import LifecycleError, StoreUnavailableError
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.infrastructure.persistence.stores.redis.address import Address
+from aiecs.infrastructure.persistence.stores.redis.connection import Server
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry
 from aiecs.infrastructure.persistence.stores.redis.lane import Lane
@@ -51,10 +52,10 @@ class RedisStore:
     capabilities = port.Capabilities("redis", durable=True, expires=True, shared=True)
 
     def __init__(self, address: Address, *, prefix: str = "ce", timeout: float = 1.0) -> None:
-        self._address = address
         self._layout = Layout(prefix)
         self._timeout = min(timeout, _LONGEST)
         self._scripts = Scripts()
+        self._server = Server(address, self._scripts, self._layout.heads[0], self._timeout)
         self._prepared: dict[port.Plan, Prepared] = {}
         self._lanes: dict[asyncio.AbstractEventLoop, Lanes] = {}
         #: The lanes of the loop that asked last; one attribute, for threads must not mix them.
@@ -72,7 +73,7 @@ class RedisStore:
     @property
     def address(self) -> Address:
         """Where the server is."""
-        return self._address
+        return self._server.address
 
     @property
     def shapes(self) -> int:
@@ -234,7 +235,7 @@ class RedisStore:
                 for ended in [other for other in self._lanes if other.is_closed()]:
                     del self._lanes[ended]
                 lanes = self._lanes[loop] = Lanes(
-                    self._lane("aiecs"), self._lane("aiecs-large"), loop
+                    Lane(self._server, "aiecs"), Lane(self._server, "aiecs-large"), loop
                 )
             self._latest = lanes
         return lanes
@@ -250,10 +251,6 @@ class RedisStore:
             self._pid, self._lock = os.getpid(), threading.Lock()
             self._lanes, self._latest = {}, None
         return self._lock
-
-    def _lane(self, name: str) -> Lane:
-        key = self._layout.heads[0]
-        return Lane(self._address, self._scripts, key=key, timeout=self._timeout, name=name)
 
 
 def _atomic(commands: list[Any]) -> list[Any]:
