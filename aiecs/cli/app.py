@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from aiecs.cli.about import DISTRIBUTION, version
 from aiecs.cli.commands.demo import demo
 from aiecs.cli.commands.doctor import doctor
 from aiecs.cli.commands.export import export
 from aiecs.cli.commands.history import history
 from aiecs.cli.commands.import_ import import_
 from aiecs.cli.commands.sessions import sessions
-from aiecs.cli.entry import DISTRIBUTION, version
 
 app = typer.Typer(
     name="aiecs",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from importlib import metadata, util
+from importlib import util
 
-DISTRIBUTION = "aiecs-context-engine"
+from aiecs.cli.about import DISTRIBUTION, version
+
 _EXTRA = ("typer", "rich")
 
 
@@ -25,11 +26,3 @@ def main() -> int:
     from aiecs.cli.app import run_app
 
     return run_app()
-
-
-def version() -> str:
-    """The installed version; "unknown" in a checkout that is not installed."""
-    try:
-        return metadata.version(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return "unknown"

@@ -13,7 +13,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiecs.cli.entry import DISTRIBUTION, version
+from aiecs.cli.about import DISTRIBUTION, version
 from aiecs.cli.findings import Finding, latency, redis_findings, size
 from aiecs.cli.running import explain
 from aiecs.cli.target import Target

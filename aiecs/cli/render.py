@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +22,7 @@ from rich.text import Text
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _BLANK = re.compile(r"\s+")
+_NARROWEST = 20
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -74,37 +76,71 @@ class Output:
     def line(self, text: str = "", style: str = "") -> None:
         """A line of text on standard output; nothing with `as_json`."""
         if not self.as_json:
-            _print(self._out, text, style)
+            _print(self._out, Text(clean(text), style=style))
 
     def remark(self, text: str, style: str = "dim") -> None:
         """A line on standard error."""
-        _print(self._err, text, style)
+        _print(self._err, Text(clean(text), style=style))
 
     def error(self, text: str) -> None:
         """An error, as one line on standard error."""
-        _print(self._err, f"error: {one_line(text)}", "red")
+        _print(self._err, Text(f"error: {one_line(text)}", style="red"))
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Rows under their headings."""
+    def paragraph(self, text: str, *, indent: int, first: str = "", style: str = "") -> None:
+        """Text that is set in by `indent`, behind `first`; wrapped on a terminal only."""
         if self.as_json:
             return
-        cells = [[one_line(cell) for cell in row] for row in rows]
+        margin = " " * indent
+        lines = [Text(line, style=style) for line in clean(text).splitlines()]
+        if self.interactive:
+            width = max(self._out.width - indent, _NARROWEST)
+            lines = [part for line in lines for part in line.wrap(self._out, width)]
+        for number, line in enumerate(lines):
+            start = Text(margin if number or not first else first.ljust(indent), style=style)
+            _print(self._out, start + line)
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        optional: Sequence[str] = (),
+    ) -> None:
+        """Rows under their headings; a narrow terminal goes without the `optional` columns."""
+        if self.as_json:
+            return
+        cells = [list(columns), *([one_line(cell) for cell in row] for row in rows)]
         if not self.interactive:
-            for row in (list(columns), *cells):
+            for row in cells:
                 sys.stdout.write("\t".join(row) + "\n")
             return
-        table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-        for row in cells:
-            table.add_row(*(Text(cell) for cell in row))
+        shown = _fitting(cells, [columns.index(name) for name in optional], self._out.width)
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for name in shown[0]:
+            table.add_column(Text(name), overflow="fold")
+        for row in shown[1:]:
+            table.add_row(*map(Text, row))
         self._out.print(table)
+
+
+def _fitting(cells: list[list[str]], optional: list[int], width: int) -> list[list[str]]:
+    """The cells without as many optional columns as it takes to fit, the last ones first."""
+    widths = [max(map(cell_len, column)) + 2 for column in zip(*cells, strict=True)]
+    kept = list(range(len(widths)))
+    for number in reversed(optional):
+        if sum(widths[n] for n in kept) - 2 <= width:
+            break
+        kept.remove(number)
+    return [[row[n] for n in kept] for row in cells]
 
 
 def _console(stream: TextIO) -> Console:
     return Console(file=stream, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
-def _print(console: Console, text: str, style: str) -> None:
-    console.print(Text(clean(text), style=style), soft_wrap=not console.is_terminal)
+def _print(console: Console, text: Text) -> None:
+    # Lines are left to the terminal to break: what is copied from it stays in one piece.
+    console.print(text, soft_wrap=True)
 
 
 def _never_fail(stream: TextIO) -> None:

@@ -178,7 +178,7 @@ def _show_session(output: Output, step: Step) -> None:
 
 
 def _show_history(output: Output, step: Step) -> None:
-    show_messages(output, [ConversationMessage.from_dict(one) for one in step["messages"]], "   ")
+    show_messages(output, [ConversationMessage.from_dict(one) for one in step["messages"]], 3)
 
 
 def _show_window(output: Output, step: Step) -> None:

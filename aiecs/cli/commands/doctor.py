@@ -8,6 +8,7 @@ from aiecs.cli.render import Output
 from aiecs.cli.running import FAILED, JsonOption, StoreOption, run
 from aiecs.cli.target import choose_store
 
+_MARGIN = 18
 _STYLES = {"ok": "green", "note": "", "warn": "yellow", "fail": "bold red"}
 
 
@@ -32,9 +33,10 @@ async def _examine(output: Output, store: str | None) -> int:
 
 def _show(output: Output, found: list[Finding]) -> None:
     for one in found:
-        output.line(f"{one.level:<5}{one.check:<13}{one.detail}", _STYLES[one.level])
+        first = f"{one.level:<5}{one.check:<13}"
+        output.paragraph(one.detail, first=first, indent=_MARGIN, style=_STYLES[one.level])
         if one.advice:
-            output.line(f"{'':<18}-> {one.advice}")
+            output.paragraph(f"-> {one.advice}", indent=_MARGIN)
     bad = sum(one.level == "fail" for one in found)
     doubtful = sum(one.level == "warn" for one in found)
     output.line()

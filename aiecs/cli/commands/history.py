@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aiecs.cli.render import Output, clean, one_line, plural, stamp
+from aiecs.cli.render import Output, one_line, plural, stamp
 from aiecs.cli.running import CommandError, JsonOption, StoreOption, open_engine, run
 from aiecs.domain.context.models import ConversationMessage
 
@@ -56,19 +56,22 @@ async def _show(
         output.remark(f"the latest {plural(limit, 'message')}; --limit 0 shows all")
 
 
-def show_messages(output: Output, messages: list[ConversationMessage], indent: str = "") -> None:
+def show_messages(output: Output, messages: list[ConversationMessage], indent: int = 0) -> None:
     """Messages as a person reads them."""
     for message in messages:
         name = f" ({one_line(message.name)})" if message.name else ""
         heading = f"{one_line(message.role)}{name}"
-        output.line(f"{indent}{heading}  {stamp(message.timestamp)}  #{message.seq}", "bold")
-        for line in clean(message.content).splitlines():
-            output.line(f"{indent}  {line}")
+        output.line(f"{' ' * indent}{heading}  {stamp(message.timestamp)}  #{message.seq}", "bold")
+        margin = indent + 2
+        output.paragraph(message.content, indent=margin)
         for call in message.tool_calls or []:
-            output.line(f"{indent}  -> {call_text(call)}", "cyan")
+            first = f"{' ' * margin}-> "
+            output.paragraph(call_text(call), first=first, indent=len(first), style="cyan")
         others = sum(not _is_text(part) for part in message.parts or [])
         if others:
-            output.line(f"{indent}  + {plural(others, 'part')} other than text", "dim")
+            output.paragraph(
+                f"+ {plural(others, 'part')} other than text", indent=margin, style="dim"
+            )
 
 
 def _is_text(part: Any) -> bool:

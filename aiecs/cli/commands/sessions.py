@@ -56,7 +56,7 @@ async def _list(
         output.json({"store": target.shown, "sessions": found, "cursor": page.cursor})
         return
     if page.items:
-        output.table(_COLUMNS, map(_row, page.items))
+        output.table(_COLUMNS, map(_row, page.items), optional=_COLUMNS[3:7])
     else:
         output.remark("no sessions" + (" match" if user or status else ""))
     if page.cursor is not None:

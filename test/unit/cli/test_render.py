@@ -73,6 +73,43 @@ def test_a_terminal_gets_columns_within_its_width(monkeypatch: pytest.MonkeyPatc
     assert "\t" not in plain
 
 
+def test_a_narrow_terminal_goes_without_the_optional_columns(monkeypatch: pytest.MonkeyPatch):
+    terminal = open_terminal(monkeypatch)
+    columns = ["session", "one", "two", "last"]
+    row = ["s" * 20, "1" * 9, "2" * 9, "now"]
+
+    Output().table(columns, [row], optional=("one", "two"))
+
+    shown = terminal.getvalue()
+    assert "s" * 20 in shown
+    assert "1" * 9 in shown
+    assert "2" * 9 not in shown
+
+
+def test_what_does_not_fit_is_folded_not_cut(monkeypatch: pytest.MonkeyPatch):
+    terminal = open_terminal(monkeypatch)
+    Output().table(["session"], [["x" * 100]])
+
+    assert terminal.getvalue().count("x") == 100
+
+
+def test_paragraphs_wrap_on_a_terminal_behind_their_first_word(monkeypatch: pytest.MonkeyPatch):
+    terminal = open_terminal(monkeypatch)
+    Output().paragraph("word " * 12, first="->", indent=4)
+
+    lines = terminal.getvalue().splitlines()
+    assert lines[0].startswith("->  word")
+    assert all(line.startswith("    word") for line in lines[1:])
+    assert max(map(len, lines)) <= 40
+
+
+def test_lines_are_left_to_the_terminal_to_break(monkeypatch: pytest.MonkeyPatch):
+    terminal = open_terminal(monkeypatch)
+    Output().line("a command that is longer than the terminal is wide")
+
+    assert terminal.getvalue().count("\n") == 1
+
+
 def test_a_pipe_gets_lines_with_tabs(capsys: pytest.CaptureFixture[str]):
     Output().table(["a", "b"], [["1", "x\ty\nz"], ["2", "word " * 50]])
     Output().line("long " * 50, "bold")

@@ -109,8 +109,9 @@ class Importer:
             done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 del self._running[task]
-            for task in done:
-                task.result()
+            failed = [error for task in done if (error := task.exception()) is not None]
+            if failed:
+                raise failed[0]
 
     # --- writing --------------------------------------------------------------------------------
 
