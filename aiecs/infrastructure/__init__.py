@@ -1,0 +1,1 @@
+"""Drivers: where data is kept, and clients for it."""

@@ -1,0 +1,1 @@
+"""The stores of this distribution, each loaded when it is opened."""
