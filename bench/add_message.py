@@ -44,7 +44,7 @@ def main() -> None:
             report.sides(f"{operation}, {server_name}, {loop}", figures, OURS)
     for claim in _claims(found):
         report.claim(claim)
-    report.show(as_json=options.as_json)
+    report.show(options)
 
 
 async def _measure(server: Server, options: Options) -> dict[str, dict[str, Figures]]:

@@ -71,7 +71,7 @@ def main() -> None:
     report.table("a page of 50 sessions of one user", ("server", "server ms", "call ms"), pages)
     for claim in _claims(found):
         report.claim(claim)
-    report.show(as_json=options.as_json)
+    report.show(options)
 
 
 async def _measure(server: Server, sessions: int, options: Options) -> Found:

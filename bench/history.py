@@ -47,24 +47,14 @@ def main() -> None:
             report.sides(f"{work}, {server_name}, {loop}", figures, CACHED)
     for claim in _claims(found):
         report.claim(claim)
-    report.show(as_json=options.as_json)
+    report.show(options)
 
 
 async def _measure(server: Server, options: Options) -> Found:
     client = pool(server)
     async with ContextEngine(store=server.url, operation_timeout=10.0) as engine:
         reads, writes = _calls(engine, client)
-
-        async def fill_one(write: Callable[[int, int], Any], task: int) -> None:
-            for number in range(MESSAGES):
-                await write(task, number)
-
-        async def fill() -> None:
-            await client.flushall()
-            for name, write in writes.items():
-                if name != OURS:  # the same sessions as CACHED
-                    await asyncio.gather(*(fill_one(write, task) for task in range(TASKS)))
-
+        fill = partial(_fill, client, writes, 50 if options.quick else MESSAGES)
         await fill()
         plain = [Side(name, call, server) for name, call in reads.items()]
         found = {READS: await compare(plain, options, TASKS)}
@@ -76,6 +66,19 @@ async def _measure(server: Server, options: Options) -> Found:
         if side.errors:
             raise RuntimeError(f"{side.name}: {side.errors[0]}")
     return found
+
+
+async def _fill(client: Any, writes: dict[str, Any], messages: int) -> None:
+    """Sessions of so many messages, anew, for every side."""
+
+    async def one(write: Callable[[int, int], Any], task: int) -> None:
+        for number in range(messages):
+            await write(task, number)
+
+    await client.flushall()
+    for name, write in writes.items():
+        if name != OURS:  # the same sessions as CACHED
+            await asyncio.gather(*(one(write, task) for task in range(TASKS)))
 
 
 def _calls(engine: Any, client: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -72,7 +72,7 @@ def main() -> None:
         at_most("import ContextEngine: peak memory", 45, "MB", {"median": engine.peak_mb}),
     ):
         report.claim(claim)
-    report.show(as_json=options.as_json)
+    report.show(options)
 
 
 def _run(statement: str) -> list[Any]:

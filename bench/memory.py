@@ -51,7 +51,7 @@ def main() -> None:
     report.table(f"{sessions:,} sessions, {PER_USER} to a user, 4 writers", columns, table)
     for claim in _claims(by_message, by_session):
         report.claim(claim)
-    report.show(as_json=options.as_json)
+    report.show(options)
 
 
 # --- messages -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from harness import Figures
+from harness import Figures, Options
 
 
 def environment(*packages: str, servers: Sequence[str] = ()) -> str:
@@ -82,8 +82,10 @@ class Report:
     def claim(self, claim: Claim) -> None:
         self._claims.append(claim)
 
-    def show(self, *, as_json: bool) -> None:
-        print(self._json() if as_json else self._text())
+    def show(self, options: Options) -> None:
+        if options.quick:
+            self._environment += "; A QUICK RUN: SMALLER SIZES, ONE SHORT ROUND, NO FIGURES TO CITE"
+        print(self._json() if options.as_json else self._text())
 
     def _json(self) -> str:
         claims = [{**asdict(claim), "reached": claim.reached} for claim in self._claims]

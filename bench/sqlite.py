@@ -87,7 +87,7 @@ def main() -> None:
     )
     for claim in _claims(found, crowds[OURS]):
         report.claim(claim)
-    report.show(as_json=options.as_json)
+    report.show(options)
 
 
 # --- one process ----------------------------------------------------------------------------------
