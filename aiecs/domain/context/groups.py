@@ -205,7 +205,8 @@ async def make_room(runtime: Runtime, session_id: str) -> None:
         await remove_session(runtime, group, *_untouched(group.head))
         return
     old = tuple(name for name in group.head if name not in _KEPT_FIELDS)
-    forget = (port.Delete("", old[at : at + _CHUNK]) for at in range(0, len(old), _CHUNK))
+    parts = (old[at : at + _CHUNK] for at in range(0, len(old), _CHUNK))
+    forget: list[port.Op] = [port.Delete("", part) for part in parts]
     born = port.Put("", {"c": port.NOW, "l": port.NOW})
     ends = (*forget, born, port.Expire(runtime.session_ttl, (("map", "h"),)))
     if await _remove(runtime, group, _untouched(group.head), ends) is not None:
