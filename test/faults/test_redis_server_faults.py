@@ -1,0 +1,305 @@
+"""Servers killed, paused and restarted under load; then everything acknowledged is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import statistics
+import time
+
+import pytest
+from support import servers as real
+from support.proxy import Proxy
+from support.redis_store import (
+    LARGE,
+    Ledger,
+    adding,
+    batch,
+    creating,
+    every,
+    items,
+    lanes,
+    opened,
+    recovered,
+)
+
+from aiecs.core.errors import StoreError, StoreTimeoutError, StoreUnavailableError
+from aiecs.core.interface.store import Get
+
+TIMEOUT = 0.4
+# What a call may take beyond its deadline: the watch looks every 50 ms, the machine is shared.
+SLACK = 0.3
+
+
+@pytest.fixture(params=real.names())
+def own_server(request, servers):
+    """A server of the test's own that forgets nothing it acknowledged."""
+    server = servers.start(request.param, aof=True)
+    yield server
+    server.close()
+
+
+async def restart(server):
+    """Start the server again without blocking the loop, whose tasks go on meanwhile."""
+    server._launch()
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        except OSError:
+            await asyncio.sleep(0.002)
+        else:
+            writer.transport.abort()
+            return
+
+
+@pytest.mark.parametrize("pad", [0, LARGE], ids=["small", "large"])
+async def test_killed_and_restarted_under_load(own_server, prefix, pad):
+    tasks = 64 if not pad else 16
+    async with opened(own_server.url, prefix, TIMEOUT) as store:
+        async with Ledger(store, tasks=tasks, pad=pad) as ledger:
+            for _ in range(3):
+                await ledger.more(tasks * 3)
+                failed = len(ledger.failing)
+                own_server.kill()
+                await ledger.until(lambda ledger, n=failed: len(ledger.failing) >= n + 3 * tasks)
+                await restart(own_server)
+                await recovered(store)
+                await ledger.more(tasks)
+        assert ledger.slowest < TIMEOUT + SLACK
+        assert ledger.errors.keys() <= {"StoreUnavailableError", "StoreTimeoutError"}
+        assert ledger.refused, "no call met the outage"
+        await ledger.check()
+
+
+async def test_killed_again_and_again_at_once(own_server, prefix):
+    """Restarted at once, so that what is under way meets the server while it comes up."""
+    async with opened(own_server.url, prefix, TIMEOUT) as store:
+        async with Ledger(store) as ledger:
+            for _ in range(6):
+                await ledger.more(100)
+                own_server.kill()
+                await restart(own_server)
+                await recovered(store)
+        assert ledger.slowest < TIMEOUT + SLACK
+        await ledger.check()
+
+
+@pytest.mark.parametrize("pad", [0, LARGE], ids=["small", "large"])
+async def test_paused_under_load(own_server, prefix, pad):
+    tasks = 64 if not pad else 16
+    async with opened(own_server.url, prefix, TIMEOUT) as store:
+        async with Ledger(store, tasks=tasks, pad=pad) as ledger:
+            for _ in range(2):
+                await ledger.more(tasks * 3)
+                failed = len(ledger.failing)
+                own_server.pause()
+                try:
+                    await ledger.until(
+                        lambda ledger, n=failed: len(ledger.failing) >= n + 3 * tasks
+                    )
+                finally:
+                    own_server.resume()
+                await recovered(store)
+                await ledger.more(tasks)
+        assert ledger.slowest < TIMEOUT + SLACK
+        # What was on its way may have been applied; what came later was not even sent.
+        assert ledger.errors.keys() == {"StoreTimeoutError", "StoreUnavailableError"}
+        assert ledger.unknown
+        assert ledger.refused
+        await ledger.check()
+
+
+async def test_paused_so_long_that_the_connection_is_given_up(own_server, prefix):
+    async with opened(own_server.url, prefix, TIMEOUT) as store:
+        async with Ledger(store, tasks=16) as ledger:
+            await ledger.more(50)
+            small = lanes(store)[0]
+            own_server.pause()
+            try:
+                await ledger.until(lambda _: small.reconnects > 0)
+            finally:
+                own_server.resume()
+            await recovered(store)
+            await ledger.more(50)
+        assert ledger.slowest < TIMEOUT + SLACK
+        await ledger.check()
+
+
+async def test_a_partition_that_heals(own_server, prefix):
+    async with Proxy(own_server.port) as proxy, opened(proxy.url, prefix, TIMEOUT) as store:
+        async with Ledger(store, tasks=32) as ledger:
+            for _ in range(2):
+                await ledger.more(100)
+                failed = len(ledger.failing)
+                proxy.blackhole()
+                await ledger.until(lambda ledger, n=failed: len(ledger.failing) >= n + 64)
+                proxy.heal()
+                started = time.monotonic()
+                await recovered(store)
+                assert time.monotonic() - started < 2.0
+                await ledger.more(50)
+        await ledger.check()
+
+
+async def test_while_the_server_is_gone_calls_fail_in_about_a_millisecond(own_server, prefix):
+    async with opened(own_server.url, prefix, TIMEOUT) as store:
+        await store.apply(creating())
+        own_server.kill()
+        with pytest.raises(StoreError):
+            await store.apply(adding(b"x"))
+        took = []
+        for number in range(300):
+            started = time.perf_counter()
+            with pytest.raises(StoreUnavailableError) as caught:
+                await store.apply(adding(b"x") if number % 2 else batch(Get("")))
+            took.append(time.perf_counter() - started)
+            assert caught.value.outcome == "not_applied"
+        assert statistics.median(took) < 0.001
+        await restart(own_server)
+        started = time.monotonic()
+        await recovered(store)
+        assert time.monotonic() - started < 2.0
+        assert await items(store) == []
+
+
+async def test_while_the_server_is_silent_calls_fail_at_once(own_server, prefix):
+    async with opened(own_server.url, prefix, TIMEOUT) as store:
+        await store.apply(creating())
+        own_server.pause()
+        try:
+            with pytest.raises(StoreTimeoutError) as caught:
+                await store.apply(adding(b"unknown"))
+            assert caught.value.outcome == "unknown"
+            with pytest.raises(StoreError):
+                await store.ping()
+            started = time.perf_counter()
+            told = await every(100, lambda n: store.apply(adding(b"%d" % n)))
+            assert time.perf_counter() - started < 0.2
+            assert {type(error) for error in told} == {StoreUnavailableError}
+        finally:
+            own_server.resume()
+        await recovered(store)
+        assert await items(store) in ([b"unknown"], [])
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_one_patient_or_hurried_caller_changes_nothing_for_others(
+    own_server, prefix, patient
+):
+    """Silence is measured from the first question, whatever the deadlines of the callers."""
+    async with opened(own_server.url, prefix, TIMEOUT) as store:
+        await store.apply(creating())
+        own_server.pause()
+        try:
+            odd = 20.0 if patient else 0.01
+            first = asyncio.create_task(store.apply(adding(b"odd"), timeout=odd))
+            started = time.monotonic()
+            with pytest.raises(StoreTimeoutError):
+                await store.apply(adding(b"usual"))
+            assert TIMEOUT - 0.05 < time.monotonic() - started < TIMEOUT + SLACK
+            with pytest.raises(StoreError):
+                await store.ping()
+            started = time.perf_counter()
+            with pytest.raises(StoreUnavailableError):
+                await store.apply(adding(b"refused"))
+            assert time.perf_counter() - started < 0.05
+            assert first.done() is not patient
+        finally:
+            own_server.resume()
+        told = await asyncio.gather(first, return_exceptions=True)
+        await recovered(store)
+        assert isinstance(told[0], StoreTimeoutError) is not patient
+        assert b"refused" not in await items(store)
+        assert (b"odd" in await items(store)) or not patient
+
+
+async def test_a_server_that_loads_its_data_is_not_believed(own_server, prefix):
+    """A write it had stored before it was killed must not be called "not applied"."""
+    slowly = ("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
+    async with opened(own_server.url, prefix, 20.0) as store:
+        async with Ledger(store, tasks=16) as ledger:
+            await ledger.more(500)
+            own_server._options += slowly
+            own_server.kill()
+            await restart(own_server)
+            assert own_server.command("DBSIZE").startswith(b"-LOADING")
+            await recovered(store, 20)
+            await ledger.more(20)
+        await ledger.check()
+        assert not ledger.unknown
+
+
+# --- scripts forgotten, connections killed ------------------------------------------------------
+
+
+async def test_scripts_flushed_under_load(own_server, prefix):
+    async with opened(own_server.url, prefix, 5.0) as store:
+        async with Ledger(store) as ledger:
+            for _ in range(25):
+                await ledger.more(40)
+                assert own_server.command("SCRIPT", "FLUSH") == b"+OK\r\n"
+        assert not ledger.errors
+        assert sum(lane.reconnects for lane in lanes(store)) == 0
+        await ledger.check()
+
+
+@pytest.mark.parametrize("pad", [0, LARGE], ids=["small", "large"])
+async def test_our_connections_killed_under_load(own_server, prefix, pad):
+    async with opened(own_server.url, prefix, 5.0) as store:
+        async with Ledger(store, tasks=64 if not pad else 16, pad=pad) as ledger:
+            for number in range(20):
+                await ledger.more(30)
+                own_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                if number % 4 == 0:
+                    own_server.command("SCRIPT", "FLUSH")
+        assert sum(lane.reconnects for lane in lanes(store)) >= 10
+        assert not ledger.errors, "a server that is there was called gone"
+        await ledger.check()
+
+
+async def test_a_client_killed_with_writes_under_way_has_written_all_or_nothing(
+    own_server, prefix, tmp_path
+):
+    """SIGKILL in a storm: each batch of two messages and a counter is whole or absent."""
+    script = tmp_path / "storm.py"
+    script.write_text(STORM)
+    for _ in range(3):
+        process = await asyncio.create_subprocess_exec(
+            os.sys.executable, script, own_server.url, prefix, stdout=asyncio.subprocess.PIPE
+        )
+        acknowledged = [await process.stdout.readline() for _ in range(200)]
+        process.send_signal(signal.SIGKILL)
+        acknowledged += (await process.stdout.read()).splitlines(keepends=True)
+        await process.wait()
+        acknowledged = [line[:-1] for line in acknowledged if line.endswith(b"\n")]
+        async with opened(own_server.url, prefix) as store:
+            stored = await items(store)
+            (head,) = await store.apply(batch(Get("", ("n",))))
+            assert len(stored) == 2 * int(head[0])
+            assert stored[::2] == stored[1::2]
+            assert len(set(stored)) * 2 == len(stored)
+            assert set(acknowledged) <= set(stored)
+
+
+STORM = """
+import asyncio, os, sys
+from aiecs.core.interface.store import *
+from aiecs.infrastructure.persistence.stores.redis import RedisStore
+
+async def main(url, prefix):
+    store = RedisStore.from_url(url, prefix=prefix)
+    make = Put("", {"~i": NEW_INCARNATION}, if_absent="skip")
+    await store.apply(Batch(7, "s:one", (make,)))
+    async def write(task):
+        number = 0
+        while True:
+            name = b"%d.%d.%d" % (os.getpid(), task, number)
+            number += 1
+            await store.apply(Batch(7, "s:one", (
+                Append("m", (name,)), Incr("", {"n": 1}), Append("m", (name,)))))
+            os.write(1, name + b"\\n")
+    await asyncio.gather(*map(write, range(16)))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
