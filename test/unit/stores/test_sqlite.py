@@ -637,6 +637,7 @@ async def test_readers_cannot_keep_the_log_from_starting_over(
     path: Path, store: SqliteStore, monkeypatch
 ):
     monkeypatch.setattr(sessions, "_WAL_BYTES", 1_000_000)
+    monkeypatch.setattr(sessions, "_WAL_LOOKED_AT", 2)
     wal = path.with_name(path.name + "-wal")
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")

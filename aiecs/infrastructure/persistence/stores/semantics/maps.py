@@ -74,9 +74,7 @@ def require_before(frame: Frame, op: port.RequireBefore, number: int) -> None:
 
 
 def prepare_put(frame: Frame, op: port.Put, number: int) -> bool:
-    """Whether the `Put` will write."""
-    if not op.if_absent:
-        return True
+    """Whether the `Put`, which has a condition, will write."""
     for found in frame.fields(op.key, op.fields):
         if found is not None:
             if op.if_absent == "abort":
@@ -116,7 +114,7 @@ def index_count(frame: Frame, op: port.IndexCount, number: int) -> int:
 
 def put(frame: Frame, op: port.Put, number: int) -> bool:
     """`Put`."""
-    if not frame.results[number]:
+    if op.if_absent and not frame.results[number]:
         return False
     fields = {
         name: value if type(value) is bytes else frame.value(value)

@@ -81,8 +81,14 @@ def _steps(
     ops: tuple[port.Op, ...], handlers: dict[type, Callable[..., Any]]
 ) -> tuple[tuple[int, Callable[..., Any]], ...]:
     return tuple(
-        (number, handlers[type(op)]) for number, op in enumerate(ops) if type(op) in handlers
+        (number, handlers[type(op)])
+        for number, op in enumerate(ops)
+        if type(op) in handlers and not (handlers is _PREPARERS and _unconditional(op))
     )
+
+
+def _unconditional(op: port.Op) -> bool:
+    return type(op) is port.Put and not op.if_absent
 
 
 _PREPARERS: dict[type, Callable[..., Any]] = {

@@ -22,18 +22,22 @@ if TYPE_CHECKING:
     from aiecs.infrastructure.persistence.stores.sqlite.database import Database
     from aiecs.infrastructure.persistence.stores.sqlite.pool import Answer, Answers, Entry, Pool
 
-# A group is bounded so that neither its callers nor other processes wait long for its end.
-_GROUP = 256
+# Groups are bounded so that neither their callers nor other processes wait long for their end.
+# Writes share a commit; reads only share a snapshot, and their answers can be large.
+_WRITES = 256
+_READS = 32
 _GROUP_BYTES = 2 * 1024 * 1024
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.004
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.001
 _WAL_BYTES = 32 * 1024 * 1024
-_CLOSING_TRIES = 50
+_WAL_LOOKED_AT = 64  # every so many groups
+_CLOSING_TRIES = 200
 
 
 class Session(Protocol):
-    """A connection in use by one thread."""
+    """A connection in use by one thread; `most` batches form a group, `broken`: open another."""
 
     broken: bool
+    most: int
 
     def begin(self) -> None:
         """Start a transaction; never waits, raises a busy `sqlite3.Error` instead."""
@@ -84,7 +88,7 @@ def _serve(
         _close(session)
         _refuse_all(pool, error, database.path)
         return None, False
-    group = pool.take(_GROUP, _GROUP_BYTES)
+    group = pool.take(session.most, _GROUP_BYTES)
     answers = session.run(group)
     if group:
         pool.finish(group, answers)
@@ -103,7 +107,7 @@ def _close(session: Session | None) -> None:
 def _refuse_all(pool: Pool, error: Exception, path: str) -> None:
     # Taken first, told then: whoever hears of the error and tries again is not meant by it.
     groups = []
-    while group := pool.take(_GROUP, _GROUP_BYTES):
+    while group := pool.take(_WRITES, _GROUP_BYTES):
         groups.append(group)
     for group in groups:
         pool.finish(group, [(entry, faults.explain(error, path)) for entry in group])
@@ -111,6 +115,8 @@ def _refuse_all(pool: Pool, error: Exception, path: str) -> None:
 
 class Reading:
     """Read-only batches, beside the writer; each group sees one state of the database."""
+
+    most = _READS
 
     def __init__(self, database: Database) -> None:
         self.broken = False
@@ -149,12 +155,15 @@ class Reading:
 class Writing:
     """All batches that wait, in one transaction: they share the cost of its commit."""
 
+    most = _WRITES
+
     def __init__(self, database: Database) -> None:
         self.broken = False
         self._database = database
         self._connection = database.connect(writes=True)
         self._tables = Tables(self._connection, database.clock)
         self._lock = LockFile(database.path)
+        self._groups = 0
 
     def begin(self) -> None:
         """See `Session`."""
@@ -223,6 +232,9 @@ class Writing:
 
     def _shorten_log(self) -> None:
         """Checkpoint by force when readers have kept the log from starting over for too long."""
+        self._groups += 1
+        if self._groups % _WAL_LOOKED_AT:
+            return
         with contextlib.suppress(OSError, sqlite3.Error):
             if os.stat(f"{self._database.path}-wal").st_size > _WAL_BYTES:  # noqa: PTH116 - hot
                 self._connection.execute("PRAGMA busy_timeout = 100")
