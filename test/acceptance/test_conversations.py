@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from aiecs import ConflictError, ConversationMessage, InvalidInputError
-from aiecs.core.interface.store import Append, Batch, Incr, Put, Redact
+from aiecs.core.interface.store import Append, Batch, Get, Incr, Put, Redact
 from aiecs.core.keys import session_place
 from aiecs.domain.context.messages import REPAIRED
 
@@ -345,6 +345,31 @@ async def test_the_last_1000_keys_are_kept_and_old_ones_go(engine, make_engine):
     assert len(await engine.get_conversation_history("s", limit=None)) == 2501
 
 
+async def test_a_key_of_the_thousand_before_is_found_too(engine):
+    for number in range(1200):
+        await engine.add_conversation_message("s", "user", "x", idempotency_key=f"k{number}")
+
+    await engine.add_conversation_message("s", "user", "x", idempotency_key="k500")
+    with pytest.raises(ConflictError):
+        await engine.add_conversation_message("s", "user", "y", idempotency_key="k500")
+
+    assert len(await engine.get_conversation_history("s", limit=None)) == 1200
+
+
+async def test_a_key_goes_to_its_own_thousand_whatever_others_have_stored(make_engine):
+    """A key in the wrong half would be forgotten too early."""
+    slow, busy = await make_engine(), await make_engine()
+    for number in range(5):
+        await slow.add_conversation_message("s", "user", "x", idempotency_key=f"slow{number}")
+    for number in range(996):
+        await busy.add_conversation_message("s", "user", "x", idempotency_key=f"k{number}")
+
+    await slow.add_conversation_message("s", "user", "x", idempotency_key="late")
+
+    first, second = await slow._on.sessions.read("s", Get("k0"), Get("k1"))
+    assert (len(first), set(second)) == (1000, {"k995", "late"})
+
+
 async def test_keys_of_different_sessions_do_not_meet(engine):
     for session in ("s", "t"):
         await engine.add_conversation_message(session, "user", session, idempotency_key="k")
@@ -377,6 +402,8 @@ async def test_changing_what_was_returned_changes_nothing(engine):
         "s", "user", "x", {"flat": 1, "deep": {"a": [1]}}, tool_calls=[{"id": "c"}], parts=[{}]
     )
     await engine.add_conversation_message("s", "user", "y", {"flat": 1})
+    await engine.add_conversation_message("s", "user", "z", {"flat": 1}, parts=[{}])
+    await engine.add_conversation_messages("s", [{"role": "u", "content": "", "tool_calls": []}])
     before = [m.to_dict() for m in await engine.get_conversation_history("s")]
 
     for _ in range(2):  # the second round is of what the cache holds
@@ -384,7 +411,8 @@ async def test_changing_what_was_returned_changes_nothing(engine):
             message.content = "changed"
             message.metadata["flat"] = 2
             message.metadata.setdefault("deep", {})["a"] = None
-            message.tool_calls = None if message.tool_calls is None else message.tool_calls.clear()
+            if message.tool_calls is not None:
+                message.tool_calls.append("changed")
             if message.parts is not None:
                 message.parts[0]["x"] = 1
 

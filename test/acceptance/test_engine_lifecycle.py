@@ -341,6 +341,26 @@ def test_one_engine_serves_one_event_loop_after_another(open_store):
     assert asyncio.run(end()) == (["m0", "m1", "m2"], 3)
 
 
+def test_totals_of_a_loop_that_ended_reach_the_store(open_store):
+    store = open_store()
+    engine = ContextEngine(store=store, operation_timeout=10)
+    asyncio.run(engine.initialize())
+    asyncio.run(engine.add_conversation_message("s", "user", "x"))
+
+    async def others_see_it():
+        await engine.add_conversation_message("s", "user", "y")
+        async with ContextEngine(store=store, operation_timeout=10) as other:
+            for _ in range(200):
+                if (await other.get_metrics())["total_messages"] == 2:
+                    break
+                await asyncio.sleep(0.05)
+            assert (await other.get_metrics())["total_messages"] == 2
+        await engine.close()
+        await store.close()
+
+    asyncio.run(others_see_it())
+
+
 def test_one_engine_serves_several_threads_at_once(open_store):
     store = open_store()
     engine = ContextEngine(store=store, operation_timeout=30)

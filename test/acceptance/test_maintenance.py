@@ -10,7 +10,7 @@ import pytest
 from support.services import Store
 
 from aiecs import ContextEngine, InvalidInputError, StoreUnavailableError
-from aiecs.core.interface.store import Batch, Get, IndexRange, Put
+from aiecs.core.interface.store import Batch, Get, IndexPut, IndexRange, Put
 from aiecs.core.keys import session_place
 from aiecs.domain.context import maintenance
 from aiecs.domain.context.indexes import SESSIONS, entries, sessions_of
@@ -213,6 +213,46 @@ async def test_a_young_entry_without_a_session_is_kept(timed):
     assert (await engine.list_sessions("u")).items == []
     assert await members(engine, SESSIONS) == []
     assert await members(engine, (sessions_of("u"),)) == []
+
+
+async def test_what_was_cleaned_up_young_keeps_its_entry_for_a_while(timed):
+    engine, store = timed
+    await engine.create_session("s", "u")
+    assert await engine.cleanup_expired_sessions(max_idle_hours=0) == 1
+
+    assert await members(engine, SESSIONS) == ["s"], "a creation may be on its way"
+    store.ahead += 25 * HOUR
+    assert await engine._on.maintenance.sweep() == 0
+    assert await members(engine, SESSIONS) == []
+
+
+async def score(engine, session_id):
+    place = SESSIONS[session_place(session_id).bucket % 16]
+    (entry,) = await entries(engine._on.runtime, (place,), IndexRange("_"))
+    await engine._on.runtime.tasks.drain(5)
+    return entry.score
+
+
+async def test_use_moves_a_session_up_in_its_indexes_once_a_minute(timed):
+    engine, store = timed
+    await engine.create_session("s", "u")
+    created = await score(engine, "s")
+    store.ahead += HOUR
+    await engine.update_session("s")
+    assert await score(engine, "s") == created, "created by this process less than 60 s ago"
+
+    async with ContextEngine(store=store) as other:
+        for write in (
+            other.add_conversation_message("s", "user", "x"),
+            other.update_session("s", increment_requests=True),
+        ):
+            await write
+            await other._on.runtime.tasks.drain(5)
+        moved = await score(other, "s")
+    assert moved >= created + HOUR
+    batches = [batch for batch in store.batches if isinstance(batch, Batch)]
+    puts = [op for batch in batches for op in batch.ops if isinstance(op, IndexPut)]
+    assert len(puts) == 4, "both indexes, at creation and once by the other process"
 
 
 async def test_a_creation_that_took_too_long_starts_over(timed):

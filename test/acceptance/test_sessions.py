@@ -373,6 +373,15 @@ async def test_a_deleted_session_is_listed_no_more(engine):
     assert [s.session_id for s in await engine.list_all_sessions()] == ["t"]
 
 
+async def test_a_session_that_changed_hands_is_listed_for_its_owner_only(engine):
+    await engine.create_session("s", "u")
+    await engine.delete_session("s")
+    await engine.create_session("s", "v")
+
+    assert (await engine.list_sessions("u")).items == []
+    assert [s.session_id for s in await engine.list_sessions("v")] == ["s"]
+
+
 @pytest.mark.parametrize("bad", ["x", "💥", "e30", "WzEsMl0"])
 async def test_a_foreign_cursor_is_refused(engine, bad):
     with pytest.raises(InvalidInputError):
