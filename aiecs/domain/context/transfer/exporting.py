@@ -130,6 +130,8 @@ class Exporter:
                 return
             yield found
             epoch, start = found.epoch, found.first + len(found.items)
+            if start >= found.next:
+                return
 
     def _messages(self, session_id: str, found: LogSlice) -> list[ConversationMessage]:
         rows, corrupt = decode_items(found.first, found.items)
