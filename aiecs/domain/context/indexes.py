@@ -8,6 +8,7 @@ longer than any creation can take.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from aiecs.core.interface.store import (
@@ -110,6 +111,18 @@ async def entries(
     found = [entry for page in pages for entry in page]
     found.sort(key=lambda entry: (entry.score, entry.member), reverse=wanted.reverse)
     return found[: wanted.limit]
+
+
+async def pages(
+    runtime: Runtime, places: tuple[IndexPlace, ...], wanted: IndexRange
+) -> AsyncIterator[list[Entry]]:
+    """All of what `entries` gives, page by page. Entries that move meanwhile may come twice."""
+    while True:
+        page = await entries(runtime, places, wanted)
+        yield page
+        if len(page) < wanted.limit:
+            return
+        wanted = wanted._replace(cursor=(page[-1].member, page[-1].score))
 
 
 async def _entries(runtime: Runtime, place: IndexPlace, wanted: IndexRange) -> list[Entry]:

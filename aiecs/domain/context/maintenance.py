@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from math import isfinite
 from typing import Any
@@ -21,7 +22,7 @@ from aiecs.core.interface.store import (
 )
 from aiecs.core.keys import bucket_of
 from aiecs.domain.context.groups import read_session, read_thread
-from aiecs.domain.context.indexes import SESSIONS, THREADS, IndexPlace, entries
+from aiecs.domain.context.indexes import SESSIONS, THREADS, IndexPlace, pages
 from aiecs.domain.context.monitoring import Monitor
 from aiecs.domain.context.process_memory import process_memory_share
 from aiecs.domain.context.runtime import Runtime
@@ -133,19 +134,13 @@ class Maintenance:
         await self._runtime.counters.replace(totals)
         return totals
 
-    async def _members(self, places: tuple[IndexPlace, ...]) -> Any:
-        mark: tuple[str, int] | None = None
+    async def _members(self, places: tuple[IndexPlace, ...]) -> AsyncIterator[str]:
         seen: set[str] = set()
-        while True:
-            ask = IndexRange("_", limit=_PAGE, cursor=mark)
-            page = await entries(self._runtime, places, ask)
-            for entry in page:
-                if entry.member not in seen:
-                    seen.add(entry.member)
-                    yield entry.member
-            if len(page) < _PAGE:
-                return
-            mark = page[-1].member, page[-1].score
+        async for page in pages(self._runtime, places, IndexRange("_", limit=_PAGE)):
+            new = [entry.member for entry in page if entry.member not in seen]
+            seen.update(new)
+            for member in new:
+                yield member
 
     # --- diagnosis ------------------------------------------------------------------------------
 

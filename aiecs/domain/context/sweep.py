@@ -17,6 +17,7 @@ from aiecs.domain.context.indexes import (
     Entry,
     IndexPlace,
     entries,
+    pages,
     sessions_of,
     store_time,
 )
@@ -81,19 +82,15 @@ async def sweep_threads(runtime: Runtime) -> int:
 
 async def _run(runtime: Runtime, sweep: _Sweep) -> int:
     removed = 0
-    mark: tuple[str, int] | None = None
-    while True:
-        ask = IndexRange("_", high=sweep.high, limit=_PAGE, cursor=mark)
-        page = await entries(runtime, sweep.places, ask)
+    ask = IndexRange("_", high=sweep.high, limit=_PAGE)
+    async for page in pages(runtime, sweep.places, ask):
         for start in range(0, len(page), _AT_ONCE):
             part = page[start : start + _AT_ONCE]
             done = await asyncio.gather(*(_one(runtime, sweep, entry) for entry in part))
             removed += sum(count for _, count in done)
             await _forget(runtime, [found for found, _ in done if not found.there])
-            await asyncio.sleep(0)
-        if len(page) < _PAGE:
-            return removed
-        mark = page[-1].member, page[-1].score
+            await asyncio.sleep(0)  # a store in memory never yields by itself
+    return removed
 
 
 async def _one(runtime: Runtime, sweep: _Sweep, entry: Entry) -> tuple[_Found, int]:
