@@ -358,6 +358,7 @@ class Lane(Room):
     def close_now(self) -> None:
         """Disconnect at once; who still waits gets an error."""
         self._closed = True
+        self._settled.set()
         self._turn_away(LifecycleError("the store is closed"))
         if self._watchdog is not None:
             self._watchdog.cancel()
