@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
     async def greet(self) -> Greeting:
         """Log in, choose the database, load the scripts; raise the typed refusal."""
         permitted = ("EVAL", PERMISSIONS, 1, self._server.key)
-        commands = [*self._login(), ("TIME",), permitted, ("INFO", "cluster")]
+        commands = [*self._login(), ("TIME",), ("INFO", "cluster"), permitted]
         commands.extend(("SCRIPT", "LOAD", script.text) for script in self._server.scripts.all())
         self._expected = len(commands)
         self._greeting = asyncio.get_running_loop().create_future()
