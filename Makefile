@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 BENCHMARKS := add_message history sqlite memory cleanup import_cost
-PRODUCT := --extra cli --extra clickhouse --extra chdb --extra langgraph --extra tokens --extra zstd --extra uvloop
+PRODUCT := --extra cli --extra uvloop
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
 	pyproject.toml requirements/build.in
 HASHED = $(COMPILE) --constraints constraints.txt --generate-hashes --custom-compile-command 'make constraints'
