@@ -168,3 +168,5 @@ if __name__ == "__main__":
         asyncio.run(_main(sys.argv[1]))
     except ContextEngineError as failure:
         sys.exit(f"error: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -26,6 +26,7 @@ from aiecs.core.errors import (
 if TYPE_CHECKING:
     from aiecs.domain.context import ContextEngine
 
+DEBUG = "AIECS_DEBUG"
 FAILED = 1
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -64,6 +65,12 @@ def run(work: Coroutine[Any, Any, int | None], output: Output) -> NoReturn:
         code = FAILED
     except OSError as error:
         output.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        code = FAILED
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        name = type(error).__name__
+        output.error(f"{name}: {error}; this should not happen, {DEBUG}=1 shows where it does")
         code = FAILED
     raise typer.Exit(code)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from support import servers as real
 
 from aiecs.cli.entry import main
@@ -510,8 +511,28 @@ def test_a_server(cli: Cli, servers: real.Servers, name: str):
     assert cli("export", *store)[0].count('"type":"session"') == SESSIONS + 1
 
 
+@pytest.mark.parametrize("name", real.names())
+def test_a_user_who_may_not_ask_the_server(cli: Cli, servers: real.Servers, name: str):
+    server = servers.start(name)
+    with redis.Redis.from_url(server.url) as client:
+        client.acl_setuser(
+            "app",
+            enabled=True,
+            passwords=["+hunter2"],
+            keys=["*"],
+            categories=["+@all", "-@admin", "-@dangerous"],
+        )
+
+    store = server.url.replace("://", "://app:hunter2@")
+    checks = {one["check"]: one for one in cli.json("doctor", "--store", store)["findings"]}
+
+    assert checks["reachable"]["level"] == "ok"
+    assert checks["server"]["level"] == "note"
+    assert "hunter2" not in json.dumps(checks)
+
+
 def test_the_demo_shows_that_nothing_is_lost_and_leaves_nothing(processes: Processes):
-    out, _ = processes("demo", TMPDIR=str(processes.directory))
+    out, _ = processes("demo")
 
     assert "9 sessions, 98 messages, 6 messages between agents" in out
     assert "was killed" in out
@@ -519,8 +540,8 @@ def test_the_demo_shows_that_nothing_is_lost_and_leaves_nothing(processes: Proce
     assert [path.name for path in processes.directory.iterdir()] == []
 
 
-def test_the_demo_keeps_what_it_is_told_to(cli: Cli):
-    found = json.loads(cli("demo", "--keep", "--json", TMPDIR=str(cli.directory))[0])
+def test_the_demo_keeps_what_it_is_told_to(cli: Calls, processes: Processes):
+    found = processes.json("demo", "--keep")
 
     assert (found["same"], found["kept"]) == (True, True)
     assert next(step["step"] for step in found["steps"]) == "import"
@@ -536,6 +557,34 @@ def test_the_demo_spares_what_was_there(cli: Cli):
     assert cli.json("demo", *store)["same"] is True
 
     assert [s["session_id"] for s in cli.json("sessions", *store)["sessions"]] == ["mine"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT between processes there")
+def test_ctrl_c_ends_the_demo_and_leaves_nothing(processes: Processes):
+    with processes.start("demo", stdin=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        while b"opens the store" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert err.decode() == "interrupted\n"
+    assert list(processes.directory.iterdir()) == []
+
+
+def test_what_nobody_expected_is_one_line_too(cli: Calls, monkeypatch: pytest.MonkeyPatch):
+    async def fail(*args: Any) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(ContextEngine, "initialize", fail)
+
+    _, err = cli("sessions", "--store", "memory://", code=1)
+
+    (line,) = err.splitlines()[1:]
+    assert line.startswith("error: ZeroDivisionError: by zero; this should not happen")
+    with pytest.raises(ZeroDivisionError):
+        cli("sessions", "--store", "memory://", AIECS_DEBUG="1")
 
 
 def test_version(processes: Processes):

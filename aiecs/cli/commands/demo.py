@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 from urllib.parse import quote
 
 import typer
@@ -25,6 +26,7 @@ from aiecs.domain.context.models import ConversationMessage
 Step = dict[str, Any]
 
 _WORKER = "aiecs.cli.demo_worker"
+_LINE = 1024 * 1024
 _NAMES = {
     "import": "import a chat log",
     "session": "a session and its metrics",
@@ -69,32 +71,43 @@ class _Stage:
         start = time.perf_counter()
         directory = None if store else Path(tempfile.mkdtemp(prefix="aiecs-demo-"))
         target = _target(store, directory)
+        if store:
+            async with open_engine(store, self._output, quiet=True):
+                pass  # a store that does not answer is told before anything begins
         self._output.line(f"ContextEngine on {target.shown}", "bold")
         try:
-            first = self._run("write", target, last="digest")
+            first = await self._run("write", target, last="digest")
             self._note(f"process {first.pid} was killed: nothing flushed, nothing closed")
-            second = self._run("read", target, last="again")
+            second = await self._run("read", target, last="again")
             same = first.steps["digest"]["digest"] == second.steps["again"]["digest"]
         finally:
             await self._clear(target, directory)
         self._end(target, time.perf_counter() - start, same=same)
         return 0 if same else FAILED
 
-    def _run(self, part: str, target: Target, *, last: str) -> _Process:
+    async def _run(self, part: str, target: Target, *, last: str) -> _Process:
         """Run one part in a process of its own."""
         command = [sys.executable, "-m", _WORKER, part]
         environment = {**os.environ, STORE: target.url}
         steps: dict[str, Step] = {}
-        with subprocess.Popen(  # noqa: S603 - this program itself
-            command, env=environment, stdout=subprocess.PIPE, text=True
-        ) as process:
-            self._note(f"process {process.pid} opens the store")
-            for line in process.stdout or ():
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment, stdout=asyncio.subprocess.PIPE, limit=_LINE
+        )
+        output = cast("asyncio.StreamReader", process.stdout)
+        self._note(f"process {process.pid} opens the store")
+        try:
+            while line := await output.readline():
                 step = json.loads(line)
                 steps[step["step"]] = step
                 self._show(step)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                process.kill()
+            raise
+        finally:
+            code = await process.wait()
         if last not in steps:
-            raise CommandError(f"the demo's process {process.pid} failed with {process.returncode}")
+            raise CommandError(f"the demo's process {process.pid} failed with {code}")
         return _Process(process.pid, steps)
 
     # --- what is seen ---------------------------------------------------------------------------

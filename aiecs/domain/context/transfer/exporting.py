@@ -35,6 +35,8 @@ from aiecs.domain.context.transfer.records import (
 )
 
 _PAGE = 500
+_FIRST_PAGE = 100
+_PAGE_BYTES = 4 * 1024 * 1024
 _RECORDS_AT_ONCE = 50
 
 
@@ -120,9 +122,9 @@ class Exporter:
     async def _log(self, session_id: str, key: str) -> AsyncIterator[LogSlice]:
         """A log in pages, oldest first."""
         start: int | None = None
-        epoch = ""
+        epoch, page = "", _FIRST_PAGE
         while True:
-            read = Read(key, start, None, _PAGE, newest=False)
+            read = Read(key, start, None, page, newest=False)
             (found,) = await self._runtime.read(Batch(*session_place(session_id), (read,)))
             if start is not None and found.epoch != epoch:
                 raise ConflictError(f"session {session_id!r} was rewound while it was exported")
@@ -132,6 +134,8 @@ class Exporter:
             epoch, start = found.epoch, found.first + len(found.items)
             if start >= found.next:
                 return
+            average = sum(map(len, found.items)) // len(found.items) + 1
+            page = max(1, min(_PAGE, _PAGE_BYTES // average))
 
     def _messages(self, session_id: str, found: LogSlice) -> list[ConversationMessage]:
         rows, corrupt = decode_items(found.first, found.items)
