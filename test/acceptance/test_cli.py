@@ -294,6 +294,14 @@ def test_what_goes_wrong_is_one_line(cli: Cli, arguments: tuple[str, ...], messa
     assert not list(cli.directory.glob("*.db*"))
 
 
+def test_there_is_no_falling_back(cli: Cli):
+    for environment in ({"REDIS_HOST": "localhost", "REDIS_PORT": "1"}, {"REDIS_PORT": "1"}):
+        _, err = cli("import", CHATS, code=1, **environment)
+        assert "(the REDIS_* settings)" in err
+        assert "is it running" in err
+    assert list(cli.directory.iterdir()) == []
+
+
 def test_an_unknown_session_is_told_from_an_empty_one(cli: Cli):
     cli("import", CHATS, "--store", "sqlite:///a.db")
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support.services import Services, Store
+from support.services import DAY, Services, Store
 
 from aiecs.core.errors import ContextEngineError, InvalidInputError, StoreUnavailableError
 from aiecs.core.interface.store import Batch, Redact
@@ -192,6 +192,29 @@ async def test_an_imported_session_is_found_by_owner_and_lives_on(engine: Contex
     assert found.last_activity > THEN + timedelta(days=1)
     assert found.output_tokens == 2
     assert (await engine.delete_session("s")).messages == 2
+
+
+async def test_strict_sessions_are_about_live_writes():
+    body = {"data": 1, "metadata": {}, "created_at": THEN.isoformat()}
+    records: list[Record] = [session(status="completed"), message("hi", seq=7)]
+    records.append(CheckpointRecord("t", "s", "c", body))
+    target = Services(Store(), strict_sessions=True)
+
+    assert (await imported(target, records))[1] == []
+    assert await exported(target) == records
+
+
+async def test_what_has_expired_can_be_imported_again():
+    target = Services(Store())
+    records: list[Record] = [session(), message("hi", seq=7)]
+    await imported(target, records)
+    target.store.ahead += 2 * DAY
+    assert await target.sessions.get("s") is None
+
+    counts, problems = await imported(target, records)
+
+    assert (counts.sessions, counts.messages, problems) == (1, 1, [])
+    assert await exported(target) == records
 
 
 # --- wherever it ends -----------------------------------------------------------------------------

@@ -44,7 +44,7 @@ class Importer:
         self._runtime = runtime
         self._sessions = sessions
         self._on_problem = on_problem
-        self._threads = ThreadWriter(runtime, sessions)
+        self._threads = ThreadWriter(runtime)
         self._unit: Unit | None = None
         self._running: dict[asyncio.Task[None], tuple[str, str]] = {}
 

@@ -24,12 +24,14 @@ _ATTEMPTS = 8
 class ThreadWriter:
     """Adds to threads what they do not hold yet; what they hold otherwise stays."""
 
-    def __init__(self, runtime: Runtime, sessions: Sessions) -> None:
-        # Moving the linked session up in the background would spoil its last activity.
+    def __init__(self, runtime: Runtime) -> None:
+        # Moving the linked session up in the background would spoil its last activity; and a
+        # thread may be tied to a session that has ended, whatever live writes may do.
         quiet = copy.copy(runtime)
         quiet.tasks = _NoTasks()
+        quiet.strict_sessions = False
         self._runtime = runtime
-        self._threads = Threads(quiet, sessions)
+        self._threads = Threads(quiet, Sessions(quiet))
 
     async def checkpoint(self, record: CheckpointRecord) -> bool:
         """Store a checkpoint as the thread's latest; False if it is there."""
