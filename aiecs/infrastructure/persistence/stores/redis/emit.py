@@ -44,7 +44,7 @@ class Emitter:
     def fresh(self, h: str, key: str) -> None:
         """Note a key of the group that may be new: it gets the server's own expiry."""
         if h == "g":
-            self.line(f"{self.use('fresh')}[#fresh+1]={key}")
+            self.line(f"{self.use('fresh')}=fresh or {{}} fresh[#fresh+1]={key}")
 
     def refuse(self, found: str = "false", operation: str | None = None, kind: int = 0) -> str:
         """A statement: spend the receipt as refused, answer {kind, operation, found}."""
@@ -242,10 +242,10 @@ class Unrolled(Emitter):
         self.position += 2
         if tag == "n":
             plus = int(argument)
-            return f"{self.use('S')}(now+{plus})" if plus else self.use("nows")
+            return f"now+{plus}" if plus else "now"
         if tag == "r":
             operation, item = map(int, str(argument).split(" "))
-            return f"{self.use('S')}({self._earlier(operation, item)})"
+            return self._earlier(operation, item)
         if tag in "ic":
             return f"{self.use('val')}('{tag}',{text})"
         return "(inc or '')" if tag == "s" else text

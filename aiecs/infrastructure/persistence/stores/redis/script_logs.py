@@ -20,7 +20,7 @@ def append(e: Emit, h: str, *, stamped: bool) -> None:
     items = _stamped_items(e, count) if stamped else e.span(count)
     e.line(f"local {length}=call('RPUSH',{key},{items})")
     e.line(f"if not {base} then {base}={first}~='' and num({first}) or now base[{slot}]={base}")
-    e.line(f"call('HSET',{head},'~b'..{field},{e.use('S')}({base}))")
+    e.line(f"call('HSET',{head},'~b'..{field},{base})")
     e.line(f"if {epoch}~='0' then call('HSET',{head},'~e'..{field},{epoch}) end end")
     if h == "g":
         e.line(f"if {length}=={count} then")  # the key was not there, or was emptied before
@@ -32,7 +32,7 @@ def append(e: Emit, h: str, *, stamped: bool) -> None:
 def _stamped_items(e: Emit, count: Index) -> str:
     stamps, items = e.name("f"), e.name("m")
     e.line(f"local {stamps}={{}}")
-    e.each(e.count(), lambda i: e.line(f"{stamps}[{i}]={e.value()}"))
+    e.each(e.count(), lambda i: e.line(f"{stamps}[{i}]={e.use('text')}({e.value()})"))
     e.line(f"{stamps}=table.concat({stamps},' ')..'\\n' local {items}={{}}")
     e.each(count, lambda i: e.line(f"{items}[{i}]={stamps}..{e.take()}"))
     return f"unpack({items})"
@@ -47,8 +47,8 @@ def trim(e: Emit, h: str) -> None:
     e.line(f"local len=call('LLEN',{key})")
     e.line(f"{cut}={kind}=='k' and len-num({bound}) or num({bound})-bs")
     e.line(f"if {cut}>len then {cut}=len end if {cut}<0 then {cut}=0 end")
-    e.line(f"if {cut}>0 then call('LTRIM',{key},{e.use('S')}({cut}),-1)")
-    e.line(f"base[{slot}]=bs+{cut} call('HSET',{head},'~b'..{field},{e.use('S')}(bs+{cut}))")
+    e.line(f"if {cut}>0 then call('LTRIM',{key},{cut},-1)")
+    e.line(f"base[{slot}]=bs+{cut} call('HSET',{head},'~b'..{field},bs+{cut})")
     e.line("end end end")
     e.result(cut)
 
@@ -60,8 +60,8 @@ def truncate(e: Emit, h: str) -> None:
     e.line(f"local len,keep=call('LLEN',{key}),num({start})-bs if keep<0 then keep=0 end")
     e.line(f"if keep<len then {cut}=len-keep")
     e.line(f"if keep==0 then call('DEL',{key}) else")
-    e.line(f"call('LTRIM',{key},0,{e.use('S')}(keep-1)) end")
-    e.line(_next_epoch(e, h, slot, field))
+    e.line(f"call('LTRIM',{key},0,keep-1) end")
+    e.line(_next_epoch(h, slot, field))
     e.line("end end end")
     e.result(cut)
 
@@ -75,18 +75,18 @@ def redact(e: Emit, h: str) -> None:
 
     def blank(i: Index) -> None:
         e.line(f"do local at=num({sequences(i)})-bs if at>=0 and at<len then")
-        e.line(f"call('LSET',{key},{e.use('S')}(at),{item}) {hits}={hits}+1 end end")
+        e.line(f"call('LSET',{key},at,{item}) {hits}={hits}+1 end end")
 
     e.each(count, blank)
     e.line(f"if {hits}>0 then")
-    e.line(_next_epoch(e, h, slot, field))
+    e.line(_next_epoch(h, slot, field))
     e.line("end end end")
     e.result(hits)
 
 
-def _next_epoch(e: Emit, h: str, slot: str, field: str) -> str:
+def _next_epoch(h: str, slot: str, field: str) -> str:
     head = "G" if h == "g" else "B"
-    return f"call('HSET',{head},'~e'..{field},{e.use('S')}((epoch[{slot}] or 0)+1))"
+    return f"call('HSET',{head},'~e'..{field},(epoch[{slot}] or 0)+1)"
 
 
 def delete_log(e: Emit, h: str) -> None:

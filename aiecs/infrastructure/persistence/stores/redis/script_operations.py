@@ -195,11 +195,11 @@ def _write_incr(e: Emit, h: str) -> None:
     count = e.counts[sums] if isinstance(e, Unrolled) else f"#{sums}"
     names = e.texts(count)
     if h == "h":
-        e.each(count, lambda i: e.head_write(names(i), f"{e.use('S')}({sums}[{i}])"))
+        e.each(count, lambda i: e.head_write(names(i), f"{sums}[{i}]"))
         return
     e.each(
         count,
-        lambda i: e.line(f"call('HSET',{key},{names(i)},{e.use('S')}({sums}[{i}]))"),
+        lambda i: e.line(f"call('HSET',{key},{names(i)},{sums}[{i}])"),
     )
     e.fresh(h, key)
 
@@ -251,13 +251,13 @@ def _expire(e: Emit, _: str) -> None:
         e.each(count, lambda _: e.line(f"call('PERSIST',{e.key()})"))
     elif isinstance(e, Unrolled):
         e.line(f"exp=now+num({ttl})")
-        e.head_write("'~x'", f"{e.use('S')}(exp)")
+        e.head_write("'~x'", "exp")
         _renew(e, count)
     else:
         e.line(f"if {ttl}=='' then exp=nil call('HDEL',G,'~x') call('PERSIST',G)")
         e.line(f"for i=1,{count} do call('PERSIST',K[k]) k=k+1 end else")
         e.line(f"exp=now+num({ttl})")
-        e.head_write("'~x'", f"{e.use('S')}(exp)")
+        e.head_write("'~x'", "exp")
         _renew(e, count)
         e.line("end")
     e.result("0")
@@ -265,11 +265,11 @@ def _expire(e: Emit, _: str) -> None:
 
 def _renew(e: Emit, count: Index) -> None:
     """The server's own expiry, days behind ours: the head last, so that it outlives its keys."""
-    until = f"{e.use('S')}(math.floor(exp/1000)"
+    until = "math.floor(exp/1000)"
     if count == 0:
         return
-    e.line(f"if {count}>0 then call('PEXPIREAT',G,{until}+691200000)) end")
-    e.each(count, lambda _: e.line(f"call('PEXPIREAT',{e.key()},{until}+604800000))"))
+    e.line(f"if {count}>0 then call('PEXPIREAT',G,{until}+691200000) end")
+    e.each(count, lambda _: e.line(f"call('PEXPIREAT',{e.key()},{until}+604800000)"))
 
 
 Write = Callable[[Emit, str], None]
