@@ -14,6 +14,10 @@ from aiecs.infrastructure.persistence.stores.redis.replies import error_of, text
 Exchange = Generator[list[Command], list[Any], list[Any]]
 
 _TIES = 64
+_IN_ONE = """local r,p={},1
+while p<=#ARGV do local n=tonumber(ARGV[p])
+r[#r+1]=redis.pcall(unpack(ARGV,p+1,p+n)) p=p+n+1 end
+return r"""
 
 
 def read(layout: Layout, batch: port.Batch) -> Exchange:
@@ -24,6 +28,13 @@ def read(layout: Layout, batch: port.Batch) -> Exchange:
         results = reader.results(replies)
         if results is not None:
             return results
+
+
+def in_one(commands: list[Command]) -> Command:
+    """One script call that does what a transaction of the commands does."""
+    keys = [command[1] for command in commands if len(command) > 1]
+    words = [word for command in commands for word in (len(command), *command)]
+    return ("EVAL", _IN_ONE, len(keys), *keys, *words)
 
 
 class _Reader:

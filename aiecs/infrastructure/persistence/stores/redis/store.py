@@ -9,7 +9,7 @@ import secrets
 import threading
 from typing import Any, NamedTuple
 
-from aiecs.core.errors import LifecycleError, StoreUnavailableError
+from aiecs.core.errors import LifecycleError, StoreFullError, StoreUnavailableError
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.infrastructure.persistence.stores.redis.address import Address
@@ -19,7 +19,7 @@ from aiecs.infrastructure.persistence.stores.redis.entry import Entry
 from aiecs.infrastructure.persistence.stores.redis.lane import Lane
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout
 from aiecs.infrastructure.persistence.stores.redis.prepared import Prepared
-from aiecs.infrastructure.persistence.stores.redis.reads import read
+from aiecs.infrastructure.persistence.stores.redis.reads import in_one, read
 from aiecs.infrastructure.persistence.stores.redis.receipts import of_caller
 from aiecs.infrastructure.persistence.stores.redis.replies import (
     decoder_of,
@@ -209,7 +209,14 @@ class RedisStore:
         while True:
             replies = await self._ask(lane, _atomic(commands), deadline)
             try:
-                commands = exchange.send(_unwrap(replies, commands))
+                answers = _unwrap(replies, commands)
+            except StoreFullError:
+                # Redis 7 takes no transaction while it is full, not even one that only reads.
+                (answers,) = await self._ask(lane, [in_one(commands)], deadline)
+                if isinstance(answers, Exception):
+                    raise error_of(str(answers)) from None
+            try:
+                commands = exchange.send(answers)
             except StopIteration as done:
                 results: list[Any] = done.value
                 return results
