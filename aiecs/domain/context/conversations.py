@@ -12,6 +12,7 @@ from aiecs.domain.context.history import PAGE, History
 from aiecs.domain.context.idempotency import IdempotentWrites, Once, digest_of
 from aiecs.domain.context.messages import (
     StoredMessage,
+    complete,
     encode_message,
     new_message,
     taken_over,
@@ -56,16 +57,9 @@ class Conversations:
         idempotency_key: str | None = None,
     ) -> bool:
         """Append one message in one batch, True. See `ContextEngine.add_conversation_message`."""
-        message = new_message(
-            role,
-            content,
-            metadata,
-            name=name,
-            tool_calls=tool_calls,
-            tool_call_id=tool_call_id,
-            parts=parts,
-            pinned=pinned,
-        )
+        message = new_message(role, content, metadata)
+        if name or tool_calls or tool_call_id or parts or pinned:
+            complete(message, name, tool_calls, tool_call_id, parts, pinned=pinned)
         if idempotency_key is not None:
             return await self._add(session_id, [message], idempotency_key)
         item = encode_message(message)

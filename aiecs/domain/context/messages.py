@@ -59,30 +59,30 @@ _decode_all = msgspec.json.Decoder(list[StoredMessage]).decode
 # --- writing --------------------------------------------------------------------------------------
 
 
-def new_message(
-    role: str,
-    content: str,
-    metadata: dict[str, Any] | None = None,
-    *,
-    name: str | None = None,
-    tool_calls: list[Any] | None = None,
-    tool_call_id: str | None = None,
-    parts: list[Any] | None = None,
-    pinned: bool = False,
-) -> StoredMessage:
+def new_message(role: str, content: str, metadata: dict[str, Any] | None = None) -> StoredMessage:
     """A message of now, checked; `InvalidInputError` for what cannot be stored."""
     if type(role) is not str or type(content) is not str or not role:
         role, content = _text(role, "role"), _text(content, "content", empty=True)
     if metadata:
         metadata = _plain_metadata(metadata)
-    stored = StoredMessage(role, content, utcnow(), metadata or _NONE, new_message_id())
-    if name or tool_calls or tool_call_id or parts or pinned:
-        stored.name = None if name is None else _text(name, "name")
-        stored.tool_calls = _plain_list(tool_calls, "tool_calls")
-        stored.tool_call_id = None if tool_call_id is None else _text(tool_call_id, "tool_call_id")
-        stored.parts = _plain_list(parts, "parts")
-        stored.pinned = bool(pinned)
-    return stored
+    return StoredMessage(role, content, utcnow(), metadata or _NONE, new_message_id())
+
+
+def complete(
+    stored: StoredMessage,
+    name: str | None,
+    tool_calls: list[Any] | None,
+    tool_call_id: str | None,
+    parts: list[Any] | None,
+    *,
+    pinned: bool,
+) -> None:
+    """Set what few messages have, checked as `new_message` does."""
+    stored.name = None if name is None else _text(name, "name")
+    stored.tool_calls = _plain_list(tool_calls, "tool_calls")
+    stored.tool_call_id = None if tool_call_id is None else _text(tool_call_id, "tool_call_id")
+    stored.parts = _plain_list(parts, "parts")
+    stored.pinned = bool(pinned)
 
 
 def taken_over(message: ConversationMessage | Mapping[str, Any]) -> StoredMessage:
@@ -91,15 +91,10 @@ def taken_over(message: ConversationMessage | Mapping[str, Any]) -> StoredMessag
         message = ConversationMessage.from_dict({"timestamp": utcnow(), **message})
     elif not isinstance(message, ConversationMessage):
         raise InvalidInputError(f"a message is no {type(message).__name__}")
-    stored = new_message(
-        message.role,
-        message.content,
-        message.metadata,
-        name=message.name,
-        tool_calls=message.tool_calls,
-        tool_call_id=message.tool_call_id,
-        parts=message.parts,
-        pinned=message.pinned,
+    stored = new_message(message.role, message.content, message.metadata)
+    calls, call_id = message.tool_calls, message.tool_call_id
+    complete(
+        stored, message.name or None, calls, call_id or None, message.parts, pinned=message.pinned
     )
     stored.timestamp = message.timestamp
     stored.id = message.id or stored.id

@@ -55,8 +55,8 @@ class Histogram:
         micros = int(seconds * 1_000_000)
         if micros >= _STEPS:
             length = micros.bit_length() - 4
-            micros = min((length + 1) * _STEPS + (micros >> length) - _STEPS, _BUCKETS - 1)
-        self._counts[micros] += 1
+            micros = length * _STEPS + (micros >> length)
+        self._counts[micros if micros < _BUCKETS else -1] += 1
         self.count += 1
         self.seconds += seconds
 
