@@ -421,9 +421,12 @@ def test_a_reader_that_goes_away_is_no_error(cli: Calls, processes: Processes):
     assert "Exception" not in err
 
 
+SESSIONS = 6_000  # more than any machine imports between two looks at the file
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT between processes there")
 def test_ctrl_c_ends_an_import_which_can_be_repeated(cli: Calls, processes: Processes):
-    log = write(cli.directory / "log.jsonl", *(chat(f"s{n}", "x" * 2000) for n in range(1500)))
+    log = write(cli.directory / "log.jsonl", *(chat(f"s{n}", "x" * 2000) for n in range(SESSIONS)))
     process = processes.start(
         "import",
         log,
@@ -434,7 +437,7 @@ def test_ctrl_c_ends_an_import_which_can_be_repeated(cli: Calls, processes: Proc
     )
     database = cli.directory / "a.db-wal"
     deadline = time.monotonic() + 30
-    while not (database.exists() and database.stat().st_size > 500_000):
+    while not (database.exists() and database.stat().st_size > 200_000):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.005)
@@ -444,7 +447,7 @@ def test_ctrl_c_ends_an_import_which_can_be_repeated(cli: Calls, processes: Proc
     assert process.returncode == 130
     assert err.decode().splitlines()[1:] == ["interrupted"]
     found = cli.json("import", log, "--store", "sqlite:///a.db")["total"]
-    assert found["sessions"] + found["known"] == 1500
+    assert found["sessions"] + found["known"] == SESSIONS
     assert found["known"] > 0
 
 
