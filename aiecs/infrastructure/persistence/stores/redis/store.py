@@ -9,7 +9,12 @@ import secrets
 import threading
 from typing import Any, NamedTuple
 
-from aiecs.core.errors import LifecycleError, StoreFullError, StoreUnavailableError
+from aiecs.core.errors import (
+    InvalidInputError,
+    LifecycleError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.infrastructure.persistence.stores.redis.address import Address
@@ -30,6 +35,7 @@ from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
 
 _LARGE = 64 * 1024
 _LONGEST = 300.0  # seconds; receipts are kept for twice as long
+_MOST_WORDS = 1_000_000  # Redis takes 2^20 in one command
 _SEEN, _FORGOTTEN = 2, 4
 
 
@@ -168,6 +174,8 @@ class RedisStore:
             keys.append(layout.key(batch.bucket, batch.group, "map", ""))
         keys.extend(layout.key(batch.bucket, batch.group, *key) for key in encoded.keys)
         arguments = (secrets.token_hex(2), "1" if batch.raw else "0", *encoded.arguments)
+        if len(keys) + len(arguments) > _MOST_WORDS:
+            raise InvalidInputError("the operations of a batch hold too many fields together")
         size = sum(map(len, arguments))
         lanes = self._lanes_here()
         lane = lanes.large if size > _LARGE else lanes.small
