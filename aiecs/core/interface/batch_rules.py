@@ -263,7 +263,7 @@ class _Checker:
                 self._value(stamp, number)
         _integer(op.epoch, "epoch", 0)
         if op.first is not None:
-            _integer(op.first, "first", 0, _LIMIT - len(op.items))
+            _integer(op.first, "first", 0, _LIMIT - LONGEST)  # room for all that will follow
 
     def read(self, op: port.Read, number: int) -> None:
         _bounds(op, "start", "stop", "base")

@@ -86,7 +86,7 @@ _TYPES: list[Any] = [
     Append("l", (b"x",), (b"stamp",)),  # type: ignore[arg-type]
     Append("l", (b"x",), (port.NEW_INCARNATION,)),  # type: ignore[arg-type]
     Append("l", (b"x",), first=-1),
-    Append("l", (b"x",), first=MAX_INTEGER),
+    Append("l", (b"x",), first=MAX_INTEGER - 10**15 + 1),
     Append("l", (b"x",), first=1.0),  # type: ignore[arg-type]
     Append("l", (b"x",), epoch=-1),
     Append("l", (b"x",), epoch="1"),  # type: ignore[arg-type]
