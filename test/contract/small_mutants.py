@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from fnmatch import fnmatchcase
 
-from contract.mutants import Mutant, bitten_by, retell, rewrite
+from contract.mutants import MUTANTS, Mutant, bitten_by, retell, rewrite
 
 from aiecs.core.interface import store as port
 from aiecs.infrastructure.persistence.stores.semantics import execute
+
+__all__ = ["MUTANTS"]  # all of them: those of the module above, too
 
 # --- logs -----------------------------------------------------------------------------------------
 
@@ -92,6 +94,12 @@ rewrite("ForgetsTheImportedEpoch", port.Append, lambda op: op._replace(epoch=0),
 rewrite("LeavesOutStamps", port.Append, lambda op: op._replace(stamps=()),
         "test_stamps_stand_in_front_of_every_item", "test_a_call_is_the_batch_that_its_plan_binds",
         "test_a_sweeper_removes_the_remains_and_notes_it_in_one_batch")  # fmt: skip
+rewrite("LogsText", port.Append,
+        lambda op: op._replace(items=tuple(i.decode(errors="replace").encode() for i in op.items)),
+        "test_items_are_any_bytes")  # fmt: skip
+retell("EpochsWithoutIncarnation", port.Read,
+       lambda op, found: found._replace(epoch=found.epoch[-2:]),
+       "test_the_epoch_names_the_incarnation")  # fmt: skip
 rewrite("RedactsWithNothing", port.Redact, lambda op: op._replace(item=b""),
         "test_redact_passes_over_what_is_gone_and_counts_once")  # fmt: skip
 retell("CountsRedactionsTwice", port.Redact, lambda op, n: n and len(op.sequences),
@@ -135,6 +143,14 @@ rewrite("TakesResultsOfTheFirst", port.Put,
                                        for name, value in op.fields.items()}),
         "test_a_put_may_store_what_earlier_operations_returned",
         "test_the_second_item_of_an_append_is_one_further")  # fmt: skip
+retell("TellsWhatWasAdded", port.Incr, lambda op, _: list(op.deltas.values()),
+       "test_counts_add_up_beside_other_fields", "test_from_bound_to_bound",
+       "test_an_integer_that_was_put_can_be_added_to")  # fmt: skip
+retell("CountsMembersAsked", port.IndexDelete, lambda op, _: len(op.members),
+       "test_delete_counts_the_members_that_existed",
+       "test_an_absent_index_is_empty")  # fmt: skip
+rewrite("ExpiresLate", port.Expire, lambda op: op._replace(ttl=op.ttl and op.ttl + 1),
+        "test_expire_counts_from_the_clock_of_its_batch")  # fmt: skip
 retell("CountsWhatWasAsked", port.Delete, lambda op, n: len(op.fields or (1,)),
        "test_delete_counts_the_fields_that_existed",
        "test_deleting_what_is_absent_counts_nothing")  # fmt: skip
@@ -220,6 +236,49 @@ class StripsNames(Mutant):
 class FoldsCase(Mutant):
     def ask(self, batch):
         return batch._replace(group=batch.group.lower())
+
+
+@bitten_by(
+    "test_put_tells_that_it_was_applied_and_keeps_other_fields",
+    "test_an_if_absent_put_is_applied_when_no_field_exists",
+)
+class PutReplacesTheMap(Mutant):
+    async def apply(self, batch, *, timeout=None):
+        whole = self.whole(batch)
+        for op in whole.ops:
+            if type(op) is port.Put and op.key:
+                self._state.drop("map", f"{whole.bucket}/{whole.group}/{op.key}")
+        return await super().apply(whole)
+
+
+@bitten_by(
+    "test_a_bucket_key_needs_no_group",
+    "test_a_batch_may_write_its_bucket_beside_its_group",
+    "test_guards_on_bucket_keys",
+)
+class KeepsBucketKeysInGroups(Mutant):
+    def op(self, op):
+        key = getattr(op, "key", "")
+        return op._replace(key=f"own{key}") if key.startswith("_") and self.grouped else op
+
+    def ask(self, batch):
+        self.grouped = bool(batch.group)
+        return super().ask(batch)
+
+
+@bitten_by("test_an_incarnation_begins_with_the_clock", "test_incarnations_of_one_moment_differ")
+class NamesEveryIncarnationAlike(Mutant):
+    def op(self, op):
+        if type(op) is port.Put and type(op.fields.get("~i")) is port.NewIncarnation:
+            return op._replace(fields={**op.fields, "~i": b"0000000000000001abcd"})
+        return op
+
+
+@bitten_by("test_a_receipt_on_a_batch_that_only_reads_is_without_effect")
+class SpendsReceiptsOnReads(Mutant):
+    def ask(self, batch):
+        extra = (port.Put("_read", {"a": b""}),) if batch.receipt else ()
+        return batch._replace(ops=(*batch.ops, *extra))
 
 
 @bitten_by("test_buckets_do_not_meet", "test_groups_expire_for_themselves")

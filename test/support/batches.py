@@ -1,8 +1,13 @@
-"""Random batches for two stores that have to agree: many that are valid, some that are not."""
+"""Random batches for two stores that have to agree: many that are valid, some that are not.
+
+Operations are drawn from pools that are made once: to draw one costs Hypothesis a single choice.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import random
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
@@ -16,114 +21,174 @@ INDEXES = ("i", "_i")
 GROUPS = ("s:one", "s:two", "")
 _FIELDS = ("a", "b", "n", "")
 _MEMBERS = ("a", "ab", "b", "é", "\x00")
-_TEXTS = (b"", b"x", b"\x00\xff\r\n", b"1", b"-7", b"007", b"-0", b"+1", b"1.0", b" 1")
-_EDGES = tuple(
-    sign + str(port.MAX_INTEGER + away).encode() for sign in (b"", b"-") for away in (-1, 0, 1)
-)
-_PLUS = st.sampled_from([0, 10**9, -(10**9)])
+_TEXTS = (b"1", b"-7", b"x", b"5", b"", b"\x00\xff\r\n")
+_ODD = (b"007", b"-0", b"+1", b"1.0", b" 1", b"1e3")
+_TOP = port.MAX_INTEGER
+_EDGES = tuple(b"%d" % (sign * (_TOP + away)) for sign in (1, -1) for away in (-1, 0, 1))
+_FIRSTS = (None, 0, 5, _TOP - 10**15)
 
-_maps = st.sampled_from(MAPS)
-_logs = st.sampled_from(LOGS)
-_indexes = st.sampled_from(INDEXES)
-_fields = st.sampled_from(_FIELDS)
-_some_fields = st.lists(_fields, min_size=1, max_size=3, unique=True).map(tuple)
-_bytes = st.sampled_from(_TEXTS + _EDGES)
-_now = st.builds(port.Now, _PLUS)
-_result = st.builds(port.Result, st.integers(0, 9), st.integers(0, 1))
-_value = st.one_of(_bytes, _bytes, _now, _result)
-_small = st.integers(-3, 12)
-_maybe_small = st.none() | _small
-_delta = st.sampled_from([0, 1, -1, 5, port.MAX_INTEGER, -port.MAX_INTEGER])
-_score = st.one_of(st.integers(-2, 3), st.sampled_from([port.MAX_INTEGER, -port.MAX_INTEGER]))
-_members = st.sampled_from(_MEMBERS)
 
-CREATE = st.builds(
-    port.Put,
-    st.just(""),
-    st.dictionaries(_fields, _value, max_size=2).map(
-        lambda fields: {"~i": port.NEW_INCARNATION, **fields}
+class _Chance(random.Random):
+    """The parts of operations, at random."""
+
+    def names(self, names: tuple[str, ...], most: int = 3) -> tuple[str, ...]:
+        return tuple(self.sample(names, self.randint(1, min(most, len(names)))))
+
+    def text(self) -> bytes:
+        return self.choice(_TEXTS * 6 + _ODD + _EDGES)
+
+    def now(self) -> port.Now:
+        return port.Now(self.choice([0, 0, 10**9, -(10**9)]))
+
+    def filled_in(self) -> Any:
+        return self.choice([self.now(), port.Result(self.randint(0, 9), self.randint(0, 1))])
+
+    def value(self) -> Any:
+        return self.text() if self.random() < 0.75 else self.filled_in()
+
+    def score(self) -> int:
+        return self.choice([-2, -1, 0, 0, 1, 1, 2, 3] * 2 + [_TOP, -_TOP])
+
+    def delta(self) -> int:
+        return self.choice([0, 1, 2, 5, -1, -3] * 3 + [_TOP, -_TOP])
+
+    def place(self) -> int:
+        return self.randint(-2, 6)
+
+    def maybe(self, make: Callable[[], Any]) -> Any:
+        return make() if self.random() < 0.6 else None
+
+    def stamps(self) -> tuple[Any, ...]:
+        made = [self.choice([port.INCARNATION, self.filled_in()]) for _ in range(3)]
+        return tuple(made[: self.choice([0, 0, 1, 3])])
+
+    def items(self) -> tuple[bytes, ...]:
+        return tuple(self.text() for _ in range(self.randint(1, 4)))
+
+    def fields(self, least: int = 1) -> dict[str, Any]:
+        chosen = self.names(_FIELDS)[: self.randint(least, 3)]
+        return {name: self.value() for name in chosen}
+
+
+def _pool(count: int, *makers: Callable[[_Chance], port.Op]) -> st.SearchStrategy[Any]:
+    chance = _Chance(1)
+    return st.sampled_from([makers[number % len(makers)](chance) for number in range(count)])
+
+
+_GUARDS = (
+    lambda c: port.RequireExists(c.choice(MAPS), c.random() < 0.7),
+    lambda c: port.RequireEquals(c.choice(MAPS), c.choice(_FIELDS), c.maybe(c.text)),
+    lambda c: port.RequireAtMost(
+        c.choice(MAPS), c.choice(_FIELDS), c.choice([c.now(), c.score(), c.score()])
     ),
-    st.sampled_from(["skip", "abort"]),
+    lambda c: port.RequireFields(c.choice(MAPS), c.names(_FIELDS)),
+    lambda c: port.RequireBefore(c.choice([1, _TOP, _TOP])),
 )
-_GUARDS = st.one_of(
-    st.builds(port.RequireExists, _maps, st.booleans()),
-    st.builds(port.RequireEquals, _maps, _fields, st.none() | _bytes),
-    st.builds(port.RequireAtMost, _maps, _fields, _now | _score),
-    st.builds(port.RequireFields, _maps, _some_fields),
-    st.builds(port.RequireBefore, st.sampled_from([1, port.MAX_INTEGER])),
+_LOOKS = (
+    lambda c: port.Get(c.choice(MAPS), c.maybe(lambda: c.names(_FIELDS))),
+    lambda _: port.Clock(),
 )
-_EITHER = st.one_of(
-    st.builds(port.Get, _maps, st.none() | _some_fields), st.just(port.Clock()), _GUARDS
+_READS = (
+    lambda c: port.Read(
+        c.choice(LOGS),
+        c.maybe(c.place),
+        c.maybe(c.place),
+        c.choice([0, 0, 1, 2, 5]),
+        c.random() < 0.5,
+        c.maybe(c.place),
+    ),
+    lambda c: port.IndexRange(
+        c.choice(INDEXES),
+        c.maybe(c.score),
+        c.maybe(c.score),
+        c.choice([1, 2, 100]),
+        c.random() < 0.5,
+        c.maybe(lambda: (c.choice(_MEMBERS), c.score())),
+    ),
+    lambda c: port.IndexCount(c.choice(INDEXES), c.maybe(c.score), c.maybe(c.score)),
 )
-_READS = st.one_of(
-    st.builds(
-        port.Read,
-        _logs,
-        _maybe_small,
-        _maybe_small,
-        st.sampled_from([0, 0, 1, 2, 5]),
-        st.booleans(),
-        _maybe_small,
+_WRITES = (
+    lambda c: port.Put(c.choice(MAPS), c.fields(), c.choice(["", "", "", "skip", "abort"])),
+    lambda c: port.Put(c.choice(MAPS), c.fields()),
+    lambda c: port.Incr(c.choice(MAPS), {name: c.delta() for name in c.names(_FIELDS, 2)}),
+    lambda c: port.Delete(c.choice(MAPS), c.names(_FIELDS)),
+    lambda c: c.choice(_DROPS),
+    lambda c: port.Append(c.choice(LOGS), c.items(), c.stamps()),
+    lambda c: port.Append(c.choice(LOGS), c.items(), (), c.choice(_FIRSTS), c.randint(0, 2)),
+    lambda c: port.Trim(c.choice(LOGS), keep=c.randint(0, 6)),
+    lambda c: port.Trim(c.choice(LOGS), before=c.place()),
+    lambda c: port.Truncate(c.choice(LOGS), c.place()),
+    lambda c: port.Redact(
+        c.choice(LOGS), tuple(c.place() for _ in range(c.randint(1, 3))), c.text()
     ),
-    st.builds(
-        port.IndexRange,
-        _indexes,
-        st.none() | _score,
-        st.none() | _score,
-        st.sampled_from([1, 2, 100]),
-        st.booleans(),
-        st.none() | st.tuples(_members, _score),
-        st.none(),
+    lambda c: port.IndexPut(
+        c.choice(INDEXES),
+        {name: c.score() if c.random() < 0.8 else c.filled_in() for name in c.names(_MEMBERS)},
+        c.random() < 0.5,
     ),
-    st.builds(port.IndexCount, _indexes, st.none() | _score, st.none() | _score),
-    _EITHER,
+    lambda c: port.IndexDelete(c.choice(INDEXES), c.names(_MEMBERS), c.maybe(c.score)),
+    lambda c: port.Expire(
+        c.choice([10**12, 10**15, None, 1, 1, 5]),
+        c.choice([(), (("map", "m"),), (("log", "l"), ("index", "i"))]),
+    ),
 )
-_STAMPS = st.lists(st.one_of(_now, st.just(port.INCARNATION), _result), max_size=3).map(tuple)
-_OTHER_KEYS = st.lists(
-    st.sampled_from([("map", "m"), ("log", "l"), ("index", "i")]), max_size=2, unique=True
-).map(tuple)
-_WRITES = st.one_of(
-    st.builds(
-        port.Put,
-        _maps,
-        st.dictionaries(_fields, _value, min_size=1, max_size=3),
-        st.sampled_from(["", "", "", "skip", "abort"]),
-    ),
-    st.builds(port.Incr, _maps, st.dictionaries(_fields, _delta, min_size=1, max_size=2)),
-    st.builds(port.Delete, _maps.filter(bool), st.none() | _some_fields, st.just("map")),
-    st.builds(port.Delete, _logs, st.none(), st.just("log")),
-    st.builds(port.Delete, _indexes, st.none(), st.just("index")),
-    st.builds(port.Append, _logs, st.lists(_bytes, min_size=1, max_size=4).map(tuple), _STAMPS),
-    st.builds(
-        port.Append,
-        _logs,
-        st.lists(_bytes, min_size=1, max_size=2).map(tuple),
-        _STAMPS,
-        st.none() | st.sampled_from([0, 5, port.MAX_INTEGER - 10]),
-        st.integers(0, 2),
-    ),
-    st.builds(port.Trim, _logs, st.integers(0, 6), st.none()),
-    st.builds(port.Trim, _logs, st.none(), _small),
-    st.builds(port.Truncate, _logs, _small),
-    st.builds(port.Redact, _logs, st.lists(_small, min_size=1, max_size=3).map(tuple), _bytes),
-    st.builds(
-        port.IndexPut,
-        _indexes,
-        st.dictionaries(_members, st.one_of(_score, _now, _result), min_size=1, max_size=3),
-        st.booleans(),
-    ),
-    st.builds(
-        port.IndexDelete,
-        _indexes,
-        st.lists(_members, min_size=1, max_size=3, unique=True).map(tuple),
-        st.none() | _score,
-    ),
-    st.builds(port.Expire, st.sampled_from([None, 1, 5, 10**12, 10**15]), _OTHER_KEYS),
+_DROPS = [
+    *(port.Delete(key) for key in MAPS if key),
+    *(port.Delete(key, kind="log") for key in LOGS),
+    *(port.Delete(key, kind="index") for key in INDEXES),
+]
+# What a group begins with, so that there is something to count, cut, page and delete.
+FURNITURE: tuple[port.Op, ...] = (
+    port.Put("m", {"a": b"1", "n": b"5"}),
+    port.Append("l", (b"1", b"2", b"", b"4"), (port.NOW,)),
+    port.Append("k", (b"x", b"y"), first=0),
+    port.IndexPut("i", {"a": 0, "ab": 0, "b": 1, "é": -2}),
 )
-READING = st.lists(_READS, min_size=1, max_size=6)
-WRITING = st.lists(st.one_of(_WRITES, _WRITES, _EITHER), min_size=1, max_size=8)
-WILD = st.lists(st.one_of(_WRITES, _READS, CREATE), min_size=0, max_size=6)
-RECEIPTS = st.none() | st.builds(port.Receipt, st.sampled_from("vw"), st.integers(1, 12))
+CREATE = _pool(
+    20,
+    lambda c: port.Put(
+        "", {"~i": port.NEW_INCARNATION, **c.fields(0)}, c.choice(["skip", "abort"])
+    ),
+)
+GUARD = _pool(80, *_GUARDS)
+READING = st.lists(_pool(250, *_READS, *_LOOKS), min_size=1, max_size=6)
+WRITING = st.lists(_pool(1000, *_WRITES, *_WRITES, *_LOOKS), min_size=1, max_size=8)
+WILD = st.lists(st.one_of(_pool(300, *_WRITES, *_READS, *_GUARDS), CREATE), max_size=4)
+
+
+class Mood(NamedTuple):
+    """How a batch is sent, drawn in one piece."""
+
+    raw: bool
+    by_call: bool
+    untidy: bool
+    bare: bool
+    guarded: bool
+    writer: str | None
+    step: int
+
+
+def _moods(count: int) -> list[Mood]:
+    chance = random.Random(1)
+    return [
+        Mood(
+            *(chance.random() < 1 / odds for odds in (8, 2, 5, 6, 5)),
+            writer=chance.choice([None, None, "v", "w"]),
+            step=chance.choice([1, 1, 1, 1, 1, 5, 0, -1, -3]),
+        )
+        for _ in range(count)
+    ]
+
+
+MOODS = [Mood(False, False, False, False, False, None, 1), *_moods(60)]
+
+
+def homed(op: Any, group: str) -> Any:
+    """The operation on a key of the bucket when there is no group."""
+    key = getattr(op, "key", "_")
+    if group or key.startswith("_"):
+        return op
+    return op._replace(key={"": "_m", "m": "_m", "i": "_i"}.get(key, "_l"))
 
 
 def rebased(op: Any, bases: dict[str, int]) -> Any:

@@ -179,8 +179,9 @@ class WindowContract:
         cursor = None
 
         while page := await here.one(IndexRange("i", limit=limit, reverse=reverse, cursor=cursor)):
-            assert len(page) <= limit
             met += page
+            assert len(page) <= limit
+            assert len(met) <= len(_MEMBERS)
             cursor = page[-1]
 
         assert met == _page(_MEMBERS, IndexRange("i", reverse=reverse))
