@@ -181,7 +181,9 @@ class Ledger:
             _check_order([(int(task), int(number)) for task, number in found])
             batches = sum(int(number) % 3 == 0 for _, number in found)
             (head,) = await self.store.apply(Batch(bucket, group, (Get("", ("batches",)),))) or [[]]
-            assert int(head[0] or 0) == batches, "counters and messages differ"
+            assert int(head[0] or 0) == batches, (
+                f"counters and messages differ: {head} {batches} {len(found)} {len(self.unknown)}"
+            )
         counts = Counter(stored)
         twice = [name for name, count in counts.items() if count > 1]
         assert not twice, f"stored twice: {twice[:5]}"
