@@ -375,6 +375,54 @@ async def test_writes_can_be_read_when_they_are_acknowledged(store: SqliteStore)
     await asyncio.gather(*[work(f"g{number}") for number in range(8)])
 
 
+async def test_a_read_sees_what_was_acknowledged_before_it_was_called(
+    store: SqliteStore, monkeypatch
+):
+    woken, go_on = threading.Event(), threading.Event()
+    take = pool.Pool.take
+
+    def late(self: pool.Pool, count: int, size: int) -> list[pool.Entry]:
+        if "reader" in threading.current_thread().name:
+            woken.set()
+            assert go_on.wait(20)
+        return take(self, count, size)
+
+    monkeypatch.setattr(pool.Pool, "take", late)
+    early = asyncio.ensure_future(items(store))
+    assert await asyncio.to_thread(woken.wait, 20)
+    await store.apply(append(b"acknowledged"))
+    called_after = asyncio.ensure_future(items(store))
+    await asyncio.sleep(0)
+    go_on.set()
+
+    assert await called_after == [b"acknowledged"]
+    await early
+
+
+@POSIX
+async def test_a_reader_that_finds_the_database_busy_tries_again(store: SqliteStore, monkeypatch):
+    begin = state.Tables.begin
+    times = []
+
+    def busy(self: state.Tables) -> None:
+        begin(self)
+        times.append(1)
+        if len(times) < 3:
+            raise failure("SQLITE_BUSY_RECOVERY")
+
+    monkeypatch.setattr(state.Tables, "begin", busy)
+    assert await items(store) == []
+    assert len(times) == 3
+
+    def always_busy(self: state.Tables) -> None:
+        raise failure("SQLITE_BUSY")
+
+    monkeypatch.setattr(state.Tables, "begin", always_busy)
+    with pytest.raises(StoreTimeoutError) as caught:
+        await store.apply(port.Batch(1, "g", (port.Get(""),)), timeout=0.02)
+    assert caught.value.outcome == "not_applied"
+
+
 # --- deadlines, limits, cancellation ------------------------------------------------------------
 
 

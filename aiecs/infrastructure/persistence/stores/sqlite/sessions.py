@@ -40,7 +40,7 @@ class Session(Protocol):
     most: int
 
     def begin(self) -> None:
-        """Start a transaction; never waits, raises a busy `sqlite3.Error` instead."""
+        """Make ready for a group; never waits, raises a busy `sqlite3.Error` instead."""
         ...
 
     def run(self, group: list[Entry]) -> Answers:
@@ -121,31 +121,49 @@ class Reading:
     def __init__(self, database: Database) -> None:
         self.broken = False
         self._database = database
+        self._path = database.path
         self._connection = database.connect(writes=False)
         self._tables = Tables(self._connection, database.clock)
 
     def begin(self) -> None:
         """See `Session`."""
         self._database.verify()
-        self._connection.execute("BEGIN")
-        try:
-            self._tables.begin()
-        except BaseException:
-            _roll_back(self._connection)
-            raise
 
     def run(self, group: list[Entry]) -> Answers:
         """See `Session`."""
-        answers = [(entry, self._answer(entry)) for entry in group]
+        # Not in `begin`: what is read has to be younger than every call of the group, so that
+        # each sees what had been acknowledged when it was made.
+        refused = self._look(group)
+        if refused is not None:
+            answers: Answers = [(entry, faults.explain(refused, self._path)) for entry in group]
+        else:
+            answers = [(entry, self._answer(entry)) for entry in group]
         _roll_back(self._connection)
         return answers
+
+    def _look(self, group: list[Entry]) -> sqlite3.Error | None:
+        """Begin to read the database as it is now; what stands in the way until the deadlines."""
+        while True:
+            try:
+                self._connection.execute("BEGIN")
+                self._tables.begin()
+            except sqlite3.Error as error:
+                _roll_back(self._connection)
+                if not faults.is_busy(error):
+                    self.broken = True
+                    return error
+                if all(entry.deadline < time.monotonic() for entry in group):
+                    return error
+                time.sleep(_LONGEST_PAUSE)
+            else:
+                return None
 
     def _answer(self, entry: Entry) -> Answer:
         try:
             return _answer(self._tables, entry)
         except Exception as error:  # noqa: BLE001 - the caller gets it
             self.broken = self.broken or isinstance(error, sqlite3.Error)
-            return faults.explain(error, self._database.path)
+            return faults.explain(error, self._path)
 
     def close(self) -> None:
         """See `Session`."""
