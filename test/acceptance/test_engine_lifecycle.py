@@ -315,7 +315,7 @@ async def test_a_third_party_can_add_a_scheme(monkeypatch):
         def load():
             return lambda url, settings: MemoryStore()
 
-    monkeypatch.setattr(registry, "entry_points", lambda *, group, name=None: [Entry])
+    monkeypatch.setattr(registry, "_third_party", lambda name="": [Entry])
     async with ContextEngine(store="mine://anything") as engine:
         await engine.create_session("s", "u")
     assert "mine" in registry.schemes()
