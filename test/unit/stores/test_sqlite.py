@@ -388,6 +388,7 @@ async def test_a_read_sees_what_was_acknowledged_before_it_was_called(
         return take(self, count, size)
 
     monkeypatch.setattr(pool.Pool, "take", late)
+    store._reads._most = 1
     early = asyncio.ensure_future(items(store))
     assert await asyncio.to_thread(woken.wait, 20)
     await store.apply(append(b"acknowledged"))
