@@ -5,9 +5,9 @@ each with all its keys and index entries, unless it has been written to meanwhil
 wakes the same event loop every millisecond; its lateness is what other requests of the process
 would have felt (beside it the same timer with nothing else going on, for what the machine adds).
 Due sessions are made by setting their last activity, their expiry and their index entries back by
-48 hours; users own 100 sessions each, of which 10 are due. Each session has one message. The
-engine's own sweep is off, so as not to take a part of the work. Page: `list_sessions(user, limit=50)` of a user with 100 sessions;
-server time by the server's own account.
+48 hours. Users own 100 sessions each, 10 of them due; each session has one message. The engine's
+own sweep is off, so that it takes no part of the work. Page: `list_sessions(user, limit=50)` of a
+user with 100 sessions; server time by the server's own account.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
             found[title(name)] = on_loop("asyncio", measure)
         shown = environment("hiredis", "msgspec", servers=list(map(title, names())))
     report = Report(__doc__, shown)
-    columns = ("server", *Round._fields, "idle gap_ms")
+    columns = ("server", *(name.replace("_", " ") for name in Round._fields), "idle gap ms")
     rows = [(name, *one, f.quiet_ms) for name, f in found.items() for one in f.rounds]
     report.table(f"clean-up of a tenth of {sessions:,} sessions", columns, rows)
     pages = [(name, f.page_server_ms, f.page_ms) for name, f in found.items()]
