@@ -54,6 +54,10 @@ class Cli:
         return json.loads(self(*arguments, "--json", code=code)[0])
 
 
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Processes(Cli):
     """`python -m aiecs`, as people run it."""
 
@@ -63,6 +67,8 @@ class Processes(Cli):
         usual = {name: value for name, value in os.environ.items() if name not in foreign}
         environment = usual | self.environment | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        if sys.platform != "win32":  # a suite in the background hands down an ignored SIGINT
+            options["preexec_fn"] = heed_interrupts
         return subprocess.Popen(command, cwd=self.directory, env=environment, **pipes | options)
 
     def run(self, arguments: list[str], stdin: bytes, env: dict[str, str]) -> tuple[int, str, str]:
@@ -421,12 +427,13 @@ def test_a_reader_that_goes_away_is_no_error(cli: Calls, processes: Processes):
     assert "Exception" not in err
 
 
-SESSIONS = 6_000  # more than any machine imports between two looks at the file
+MANY_SESSIONS = 6_000  # more than any machine imports between two looks at the file
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT between processes there")
 def test_ctrl_c_ends_an_import_which_can_be_repeated(cli: Calls, processes: Processes):
-    log = write(cli.directory / "log.jsonl", *(chat(f"s{n}", "x" * 2000) for n in range(SESSIONS)))
+    chats = (chat(f"s{n}", "x" * 2000) for n in range(MANY_SESSIONS))
+    log = write(cli.directory / "log.jsonl", *chats)
     process = processes.start(
         "import",
         log,
@@ -447,7 +454,7 @@ def test_ctrl_c_ends_an_import_which_can_be_repeated(cli: Calls, processes: Proc
     assert process.returncode == 130
     assert err.decode().splitlines()[1:] == ["interrupted"]
     found = cli.json("import", log, "--store", "sqlite:///a.db")["total"]
-    assert found["sessions"] + found["known"] == SESSIONS
+    assert found["sessions"] + found["known"] == MANY_SESSIONS
     assert found["known"] > 0
 
 
