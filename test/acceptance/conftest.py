@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support import servers as real
+from support import services
 
 from aiecs import ContextEngine
 from aiecs.core import registry
@@ -71,6 +72,14 @@ async def make_engine(open_store: OpenStore) -> AsyncIterator[MakeEngine]:
 @pytest.fixture
 async def engine(make_engine: MakeEngine) -> ContextEngine:
     return await make_engine()
+
+
+@pytest.fixture
+async def timed() -> AsyncIterator[tuple[ContextEngine, services.Store]]:
+    """An engine in memory and its store, whose clock the test moves (`ahead`, microseconds)."""
+    store = services.Store()
+    async with ContextEngine(store=store) as engine:
+        yield engine, store
 
 
 @pytest.fixture(autouse=True)
