@@ -196,11 +196,11 @@ class TakesPrefixesForPatterns(Mutant):
         return [entry for entry in result if fnmatchcase(entry[0], op.prefix + "*")]
 
 
-rewrite("DeletesWhateverTheScore", port.IndexDelete, lambda op: op._replace(if_score=None),
+rewrite("DeletesWhateverTheScore", port.IndexDelete, lambda op: op._replace(at_most=None),
         "test_a_conditional_delete_spares_what_has_moved",
         "test_a_conditional_delete_of_score_zero")  # fmt: skip
 rewrite("TakesScoreZeroForNone", port.IndexDelete,
-        lambda op: op._replace(if_score=op.if_score or None),
+        lambda op: op._replace(at_most=op.at_most or None),
         "test_a_conditional_delete_of_score_zero")  # fmt: skip
 rewrite("LowersScores", port.IndexPut, lambda op: op._replace(greater=False),
         "test_a_greater_put_never_lowers_a_score")  # fmt: skip

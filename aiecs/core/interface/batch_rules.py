@@ -329,7 +329,7 @@ class _Checker:
 
     def index_delete(self, op: port.IndexDelete, number: int) -> None:
         _several(op.members, _SEQUENCES, "members")
-        _bounds(op, "if_score")
+        _bounds(op, "at_most")
         self.names.extend(op.members)
         for member in op.members:
             self._once("index", op.key, member)

@@ -10,7 +10,7 @@ from aiecs.core.interface.batch_rules import LONGEST, check
 
 _LARGE = 1024 * 1024
 _Bounds = tuple[int, int, bool] | None
-_DELTA = (-port.MAX_INTEGER, port.MAX_INTEGER, False)
+_INTEGER = (-port.MAX_INTEGER, port.MAX_INTEGER, False)
 _TTL = (1, LONGEST, True)
 
 
@@ -30,7 +30,7 @@ def checked(batch: port.Batch | port.Call) -> tuple[port.Batch, int]:
         return batch, check(batch)
     plan, bucket, group, args = batch
     try:
-        full = port.Batch(bucket, group, plan.bind(args))
+        full = port.Batch(bucket, group, plan.bind(args), plan.raw)
     except (IndexError, TypeError) as error:
         raise InvalidInputError(f"{plan} does not take these {len(args)} values") from error
     note = _GROUP if group else _BUCKET
@@ -91,17 +91,21 @@ def _rule(plan: port.Plan, size: int) -> _Rule | None:
 
 def _places(op: port.Op) -> list[tuple[Any, _Bounds]]:
     """Where an operation may leave a value open, with what has to stand there."""
-    if type(op) is port.Append and type(op.items) is tuple:
-        return [(item, None) for item in op.items]
-    if type(op) is port.Put:
-        return [(value, None) for field, value in op.fields.items() if field != "~i"]
-    if type(op) is port.Incr:
-        return [(delta, _DELTA) for delta in op.deltas.values()]
-    if type(op) is port.RequireEquals:
-        return [(op.value, None)]
-    if type(op) is port.Expire:
-        return [(op.ttl, _TTL)]
-    return []
+    found: list[tuple[Any, _Bounds]] = []
+    match op:
+        case port.Append(items=tuple() as items):
+            found = [(item, None) for item in items]
+        case port.Put(fields=fields):
+            found = [(value, None) for field, value in fields.items() if field != "~i"]
+        case port.Incr(deltas=deltas):
+            found = [(delta, _INTEGER) for delta in deltas.values()]
+        case port.RequireEquals(value=value):
+            found = [(value, None)]
+        case port.RequireAtMost(limit=limit):
+            found = [(limit, _INTEGER)]
+        case port.Expire(ttl=ttl):
+            found = [(ttl, _TTL)]
+    return found
 
 
 def _count(value: Any) -> int:

@@ -130,7 +130,10 @@ class Incr(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """Remove fields of a map, or a whole key of any kind; how many existed."""
+    """Remove fields of a map, or a whole key of any kind; how many existed.
+
+    A whole log: how many items it held.
+    """
 
     key: str
     fields: tuple[str, ...] | None = None
@@ -272,11 +275,11 @@ class IndexCount(NamedTuple):
 
 
 class IndexDelete(NamedTuple):
-    """Remove members; how many were removed. `if_score`: only while the score is this one."""
+    """Remove members; how many were removed. `at_most`: only those with no higher score."""
 
     key: str
     members: tuple[str, ...]
-    if_score: int | None = None
+    at_most: int | None = None
 
 
 # --- group and clock ----------------------------------------------------------------------------

@@ -76,14 +76,16 @@ class Batch(NamedTuple):
 class Plan:
     """The shape of a hot batch, written once; `Arg` marks the values that each call brings.
 
-    Open values: items of `Append`, fields of `Put`, deltas of `Incr`, `Expire.ttl`.
+    Open values: items of `Append`, fields of `Put`, deltas of `Incr`, `RequireEquals.value`,
+    `RequireAtMost.limit`, `RequireBefore.time`, `Expire.ttl`. `raw` is that of the batch.
     """
 
-    __slots__ = ("bind", "name", "notes", "ops")
+    __slots__ = ("bind", "name", "notes", "ops", "raw")
 
-    def __init__(self, name: str, *ops: Op) -> None:
+    def __init__(self, name: str, *ops: Op, raw: bool = False) -> None:
         self.name = name
         self.ops = ops
+        self.raw = raw
         #: The plan's operations with the values filled in.
         self.bind: Binder = binder(ops)
         #: What others have worked out from the plan's shape, each under a key of its own.

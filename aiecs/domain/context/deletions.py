@@ -20,7 +20,7 @@ from aiecs.domain.context.groups import (
     remove_session,
     remove_thread,
 )
-from aiecs.domain.context.indexes import Entry, drop_stale, entries, sessions_of, store_time
+from aiecs.domain.context.indexes import drop_stale, entries, sessions_of, store_time
 from aiecs.domain.context.models import DeletionReport
 
 if TYPE_CHECKING:
@@ -70,18 +70,18 @@ class Deletions:
         total, page = DeletionReport(), IndexRange("_", limit=_AT_ONCE)
         while found := await entries(self._runtime, place, page):
             now = await store_time(self._runtime)
-            work = (self._entry(entry, user_id, now) for entry in found)
+            work = (self._owned(entry.member, user_id) for entry in found)
             # No one is left running when another fails: the caller may try again at once.
             for report in await asyncio.gather(*work, return_exceptions=True):
                 if isinstance(report, BaseException):
                     raise report
                 total += report
+            await drop_stale(self._runtime, found, now)
             page = page._replace(cursor=found[-1][:2])
         return total
 
-    async def _entry(self, entry: Entry, user_id: str, now: int) -> DeletionReport:
-        removed = await self._session(entry.member, user_id)
-        await drop_stale(self._runtime, entry, now)
+    async def _owned(self, session_id: str, user_id: str) -> DeletionReport:
+        removed = await self._session(session_id, user_id)
         await asyncio.sleep(0)  # a store in memory never yields by itself
         return removed
 

@@ -45,10 +45,14 @@ _THREAD_KEYS: tuple[tuple[Kind, str], ...] = (
 
 
 class Retired(NamedTuple):
-    """`gone`: nothing is left, the index entries can go. `removed`: what this call removed."""
+    """`gone`: nothing is left, the index entries can go. `removed`: what this call removed.
+
+    `user_id` is the owner of a session that is gone, "" for none or unknown.
+    """
 
     gone: bool
     removed: DeletionReport = DeletionReport()
+    user_id: str = ""
 
 
 class SessionGroup(NamedTuple):
@@ -173,7 +177,8 @@ async def retire_session(
     removed, lives = await _retire_linked(runtime, group, idle_before)
     if not lives:
         gone = await remove_session(runtime, group, *_untouched(group.head))
-        return Retired(gone is not None, removed + (gone or DeletionReport()))
+        removed += gone or DeletionReport()
+        return Retired(gone is not None, removed, group.user_id)
     if group.due(None):
         await _keep_owner(runtime, group)
     return Retired(gone=False, removed=removed)
@@ -253,8 +258,8 @@ async def _retire_linked(
     """What was removed, and whether a thread lives on."""
     removed, lives = DeletionReport(), False
     for thread in await linked_threads(runtime, group.session_id, group.threads):
-        gone, report = await _retire(runtime, thread, idle_before)
-        removed, lives = removed + report, lives or not gone
+        retired = await _retire(runtime, thread, idle_before)
+        removed, lives = removed + retired.removed, lives or not retired.gone
     return removed, lives
 
 

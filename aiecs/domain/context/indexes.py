@@ -8,7 +8,8 @@ longer than any creation can take.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
 
 from aiecs.core.interface.store import (
@@ -25,6 +26,8 @@ from aiecs.domain.context.runtime import Runtime
 SHARDS = 16
 CREATE_WITHIN = 300_000_000
 STALE_AFTER = 600_000_000
+_AT_ONCE = 32
+_LONGEST = 500
 
 
 class IndexPlace(NamedTuple):
@@ -131,8 +134,22 @@ async def _entries(runtime: Runtime, place: IndexPlace, wanted: IndexRange) -> l
     return [Entry(member, score, place) for member, score in page]
 
 
-async def drop_stale(runtime: Runtime, entry: Entry, now: int) -> None:
-    """Remove an entry whose group is gone, unless it is young or has been renewed meanwhile."""
-    if now - entry.score > STALE_AFTER:
-        op = IndexDelete(entry.place.key, (entry.member,), if_score=entry.score)
-        await runtime.apply(Batch(entry.place.bucket, "", (op,)))
+async def drop_stale(runtime: Runtime, gone: Iterable[Entry], now: int) -> None:
+    """Remove the entries of groups that are gone, but for young and for renewed ones.
+
+    `now` is the store's time when, or before, they were seen to be gone.
+    """
+    old = now - STALE_AFTER
+    members: dict[IndexPlace, list[str]] = defaultdict(list)
+    for entry in gone:
+        if entry.score < old:
+            members[entry.place].append(entry.member)
+    drops = [
+        Batch(
+            place.bucket, "", (IndexDelete(place.key, tuple(names[start : start + _LONGEST]), old),)
+        )
+        for place, names in members.items()
+        for start in range(0, len(names), _LONGEST)
+    ]
+    for start in range(0, len(drops), _AT_ONCE):
+        await asyncio.gather(*map(runtime.apply, drops[start : start + _AT_ONCE]))

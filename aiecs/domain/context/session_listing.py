@@ -101,7 +101,7 @@ class SessionListing:
         owner = head.get("u", b"")
         foreign = wanted.user_id is not None and owner != wanted.user_id.encode()
         if "~i" not in head or foreign:
-            await drop_stale(self._runtime, entry, now)
+            await drop_stale(self._runtime, (entry,), now)
             return None
         if int(head.get("~x", now + 1)) <= now:
             return None

@@ -110,7 +110,7 @@ _TYPES: list[Any] = [
     IndexPut("", {"a": 1}),
     IndexDelete("i", ()),
     IndexDelete("i", (b"a",)),  # type: ignore[arg-type]
-    IndexDelete("i", ("a",), if_score="1"),  # type: ignore[arg-type]
+    IndexDelete("i", ("a",), at_most="1"),  # type: ignore[arg-type]
     Expire(0),
     Expire(-1),
     Expire(10**15 + 1),

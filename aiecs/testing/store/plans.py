@@ -44,6 +44,15 @@ _CREATE = Plan(
 )
 _SPARSE = Plan("contract bucket", Put("_m", {"a": Arg(0)}), Incr("_m", {"n": Arg(1)}))
 
+_RETIRE = Plan(
+    "contract retire",
+    port.RequireAtMost("", "last", Arg(0)),
+    port.Get("", ("user",)),
+    port.Delete("l", kind="log"),
+    port.Delete(""),
+    raw=True,
+)
+
 
 class PlanContract:
     """`Call` says the same as the `Batch` that its plan is bound to."""
@@ -94,6 +103,23 @@ class PlanContract:
             await self._call(here, _ADD, b"x", b"x", 1, b"x", 1)
         assert (caught.value.operation, caught.value.found) == (2, b"%d" % MAX_INTEGER)
         assert await here.state() == before
+
+    async def test_a_raw_call_reaches_an_expired_group(self, here: Place) -> None:
+        await here.create(Put("", {"user": b"ann", "last": b"5"}), Append("l", (b"x", b"y")))
+        await here.expire()
+        before = await here.state()
+
+        for early in (4, -MAX_INTEGER):
+            with pytest.raises(port.GuardFailed) as caught:
+                await self._call(here, _RETIRE, early)
+            assert (caught.value.operation, caught.value.found) == (0, b"5")
+        assert await here.state() == before
+        assert await self._call(here, _RETIRE, 5) == [None, [b"ann"], 2, 1]
+        with pytest.raises(port.GroupMissing):
+            await self._call(here, _RETIRE, 5)
+        for wrong in (5.0, "5", b"5", None, MAX_INTEGER + 1):
+            with pytest.raises(InvalidInputError):
+                await self._call(here, _RETIRE, wrong)
 
     async def test_a_call_meets_a_corrupt_field(self, here: Place) -> None:
         await here.create(Put("", {"count": b"many"}))

@@ -47,7 +47,7 @@ async def test_an_expired_session_is_removed(bench: Services):
     await fill(bench)
     bench.store.ahead += 2 * DAY
 
-    gone, removed = await groups.retire_session(bench.runtime, "s")
+    gone, removed, _ = await groups.retire_session(bench.runtime, "s")
 
     assert gone
     assert (removed.sessions, removed.messages) == (1, 1)

@@ -72,7 +72,7 @@ EVERYTHING = (
     Append("_l", (b"4",)), Append("_s", (b"4",), (NOW,)), Trim("_l", keep=1), Trim("l", before=1),
     Truncate("u", 1), Redact("l2", (1,)), IndexPut("i", {"a": 1}),
     IndexPut("_i", {"a": NOW}, greater=True), IndexDelete("j", ("a",)),
-    IndexDelete("_i", ("b",), if_score=1), Delete("d", ("a",)), Delete("", ("once2",)),
+    IndexDelete("_i", ("b",), at_most=1), Delete("d", ("a",)), Delete("", ("once2",)),
     Delete("e"), Delete("f", kind="log"), Delete("_f", kind="log"), Delete("g", kind="index"),
     Expire(DAY, (("map", "p"), ("log", "l"))),
 )  # fmt: skip
@@ -440,8 +440,10 @@ async def test_old_receipts_are_pruned_and_young_ones_stay(server, prefix):
     async def left():
         async with opened(server.url, prefix) as store:
             await store.apply(batch(counting()))
-            flat = await store.command("HKEYS", head)
-            return {name.decode() for name in flat} & entries.keys()
+            names = {name.decode() for name in await store.command("HKEYS", head)}
+            # Each look writes under a name of its own; together they would hide the others.
+            await store.command("HDEL", head, *(n for n in names - entries.keys() if n[:2] == "w:"))
+            return names & entries.keys()
 
     for _ in range(300):
         kept = await left()

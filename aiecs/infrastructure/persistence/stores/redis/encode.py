@@ -150,7 +150,8 @@ class _Encoder:
         if type(op.limit) is port.Now:
             self.before.extend(("n", str(op.limit.plus)))
         else:
-            self.before.extend(("l", str(op.limit)))
+            limit = op.limit if type(op.limit) is port.Arg else str(op.limit)
+            self.before.extend(("l", limit))
 
     def fields(self, op: port.RequireFields, key_class: str) -> None:
         self._read_fields(op.key, op.fields, key_class)
@@ -237,7 +238,7 @@ class _Encoder:
 
     def index_delete(self, op: port.IndexDelete, key_class: str) -> None:
         self._write_key("index", op.key, key_class)
-        score = "" if op.if_score is None else str(op.if_score)
+        score = "" if op.at_most is None else str(op.at_most)
         self.after.extend((str(len(op.members)), score, *op.members))
 
     def expire(self, op: port.Expire, key_class: str) -> None:

@@ -56,7 +56,7 @@ class Prepared:
         self._opened = len(set(opened))
         first = _OWN_ARGUMENTS + 1 + self.random
         cells = [_cell(value, first) for value in encoded.arguments]
-        return unrolled_source(encoded.shape, encoded.arguments, cells)
+        return unrolled_source(encoded.shape, encoded.arguments, cells, raw=plan.raw)
 
     def size_of(self, call: port.Call) -> int:
         """The call's size in bytes; `InvalidInputError` when it breaks a rule of the port.
@@ -135,10 +135,10 @@ def _has_open_value(op: port.Op) -> bool:
 def _check_plan(plan: port.Plan, *, grouped: bool) -> None:
     """Hold a plan against the rules once, with an example in the place of each open value."""
     bound = tuple(_example(op) for op in plan.ops)
-    check(port.Batch(0, "s:x" if grouped else "", bound))
+    check(port.Batch(0, "s:x" if grouped else "", bound, plan.raw))
 
 
 def _example(op: port.Op) -> port.Op:
-    number = type(op) in (port.Expire, port.Incr, port.RequireBefore)
+    number = type(op) in (port.Expire, port.Incr, port.RequireAtMost, port.RequireBefore)
     (bound,) = port.Plan("", op).bind([1 if number else b""] * port.MAX_OPERATIONS)
     return bound

@@ -108,7 +108,9 @@ def dynamic_source(shape: Shape) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def unrolled_source(shape: Shape, constants: list[Any], cells: list[str]) -> str | None:
+def unrolled_source(
+    shape: Shape, constants: list[Any], cells: list[str], *, raw: bool
+) -> str | None:
     """The script of a plan: its constants in the text. `cells` are the arguments as Lua.
 
     None for one that is too long: Lua takes some 200 variables and arguments of a call.
@@ -128,7 +130,7 @@ def unrolled_source(shape: Shape, constants: list[Any], cells: list[str]) -> str
     results = (e.results + ["0"] * e.operation)[: e.operation]
     lines = [
         _START,
-        "local B,W,N,P,RAW=K[1],ARGV[1],ARGV[2],ARGV[3],'0'",
+        f"local B,W,N,P,RAW=K[1],ARGV[1],ARGV[2],ARGV[3],'{raw:d}'",
         "local RANDOM=ARGV[4]" if "val" in e.needs else "",
         _CLOCK,
         f"local b={{call('HGET',B,W)}}" if not buckets else f"local b=call('HMGET',{bucket})",  # noqa: F541

@@ -92,6 +92,9 @@ def _next_epoch(h: str, slot: str, field: str) -> str:
 def delete_log(e: Emit, h: str) -> None:
     """`Delete` of a whole log."""
     head = "G" if h == "g" else "B"
-    e.result(f"call('UNLINK',{e.key()})")
-    field = e.take()
+    key, count, field = e.key(), e.name("x"), e.take()
+    # A key of another type counts as one item; a plain LLEN would fail in mid-batch.
+    e.line(f"local {count}=redis.pcall('LLEN',{key}) if type({count})=='table' then {count}=1 end")
+    e.line(f"call('UNLINK',{key})")
+    e.result(count)
     e.line(f"call('HDEL',{head},'~b'..{field},'~e'..{field})")

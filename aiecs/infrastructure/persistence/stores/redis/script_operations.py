@@ -230,13 +230,13 @@ def _index_put(e: Emit, h: str) -> None:
 
 
 def _index_delete(e: Emit, _: str) -> None:
-    key, count, score, hits = e.key(), e.count(), e.take(), e.name("x")
+    key, count, most, hits = e.key(), e.count(), e.take(), e.name("x")
     members = e.texts(count)
     e.line(f"local {hits}=0")
 
     def remove(i: Index) -> None:
-        e.line(f"do local s={score}=='' or call('ZSCORE',{key},{members(i)})")
-        e.line(f"if s==true or s and num(s)==num({score}) then")
+        e.line(f"do local s={most}=='' or call('ZSCORE',{key},{members(i)})")
+        e.line(f"if s==true or s and num(s)<=num({most}) then")
         e.line(f"{hits}={hits}+call('ZREM',{key},{members(i)}) end end")
 
     e.each(count, remove)

@@ -96,7 +96,8 @@ class RedisStore:
             prepared = self._prepared.get(plan) or self._prepare(plan)
             size = prepared.size_of(batch)
             if size < 0:
-                return await self.apply(port.Batch(bucket, group, plan.bind(args)), timeout=timeout)
+                full = port.Batch(bucket, group, plan.bind(args), plan.raw)
+                return await self.apply(full, timeout=timeout)
             loop = asyncio.get_running_loop()
             lanes = self._latest
             if lanes is None or lanes.loop is not loop:

@@ -139,11 +139,12 @@ def delete(frame: Frame, op: port.Delete, number: int) -> int:
     key = frame.key(op.key)
     if op.fields is not None:
         return frame.state.map_remove(key, op.fields)
+    count = frame.state.log_count(key) if op.kind == "log" else 0
     existed = frame.state.drop(op.kind, key)
     if op.kind == "log":
         owner = frame.bucket_head if op.key[0] == "_" else frame.head
         frame.state.map_remove(owner, (f"~b{op.key}", f"~e{op.key}"))
-    return int(existed)
+    return count or int(existed)
 
 
 def expire(frame: Frame, op: port.Expire, number: int) -> None:
@@ -168,9 +169,11 @@ def index_delete(frame: Frame, op: port.IndexDelete, number: int) -> int:
     """`IndexDelete`."""
     key = frame.key(op.key)
     members = op.members
-    if op.if_score is not None:
+    if op.at_most is not None:
         scores = frame.state.index_scores(key, members)
         members = tuple(
-            member for member, score in zip(members, scores, strict=True) if score == op.if_score
+            member
+            for member, score in zip(members, scores, strict=True)
+            if score is not None and score <= op.at_most
         )
     return frame.state.index_remove(key, members) if members else 0

@@ -1,0 +1,62 @@
+"""Removing a plain session that is due: most have no agent conversation and no thread.
+
+One batch looks and removes; whatever else there is takes the long way of `groups.retire_session`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiecs.core.interface import store as port
+from aiecs.core.keys import session_place, thread_place
+from aiecs.domain.context.groups import Retired, session_keys
+from aiecs.domain.context.models import DeletionReport
+
+if TYPE_CHECKING:
+    from aiecs.domain.context.runtime import Runtime
+
+_LOOK = port.Get("", ("u", "st"))
+_PLAIN = (port.RequireEquals("", "cn", None), port.RequireEquals("", "hn", None), _LOOK)
+_DELETES = tuple(port.Delete(key, kind=kind) for kind, key in session_keys())
+
+
+def _plan(name: str, due: port.RequireAtMost) -> port.Plan:
+    return port.Plan(name, due, *_PLAIN, *_DELETES, port.Delete(""), raw=True)
+
+
+_IDLE = _plan("session idle", port.RequireAtMost("", "l", port.Arg(0)))
+_EXPIRED = _plan("session expired", port.RequireAtMost("", "~x", port.NOW))
+_FOUND = _IDLE.ops.index(_LOOK)
+_CONTEXTS = _IDLE.ops.index(port.Delete("t"))
+_MESSAGES = _IDLE.ops.index(port.Delete("m", kind="log"))
+
+
+async def retire_plain(
+    runtime: Runtime, session_id: str, idle_before: int | None
+) -> Retired | None:
+    """Remove a session without write since `idle_before` (microseconds; None: an expired one).
+
+    None: it is not due, or not plain, or somebody else removes it.
+    """
+    (namesake,) = await runtime.read(
+        port.Batch(*thread_place(session_id), (port.Get("", ("~i",)),), raw=True)
+    )
+    if namesake[0] is not None:
+        return None
+    plan, args = (_EXPIRED, ()) if idle_before is None else (_IDLE, (idle_before,))
+    try:
+        results = await runtime.apply(port.Call(plan, *session_place(session_id), args))
+    except port.GroupMissing:
+        return Retired(gone=True)
+    except (port.GuardFailed, port.CorruptField):
+        return None
+    if results is None:  # sent again, and applied before: what it held is not known any more
+        report = DeletionReport(sessions=1)
+        runtime.counters.subtract(report, ended=0)
+        return Retired(gone=True, removed=report)
+    user, status = results[_FOUND]
+    report = DeletionReport(
+        sessions=1, messages=results[_MESSAGES], task_contexts=results[_CONTEXTS]
+    )
+    runtime.counters.subtract(report, ended=int(status is not None))
+    return Retired(gone=True, removed=report, user_id=(user or b"").decode(errors="replace"))
