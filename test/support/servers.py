@@ -19,6 +19,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+NOWHERE = "redis://127.0.0.1:1/0"
+"""Where no server listens."""
+
 START_SECONDS = 20.0
 _POLL_SECONDS = 0.005
 # Below the range that kernels hand out for outgoing connections: a stopped server's port stays

@@ -1,0 +1,28 @@
+"""The packages' names are there when they are asked for, and not before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import aiecs
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert aiecs.__version__.count(".") == 2
+
+
+@pytest.mark.parametrize(
+    "module", ["aiecs", "aiecs.domain.context", "aiecs.infrastructure.persistence"]
+)
+def test_names_are_loaded_when_they_are_asked_for(module):
+    code = f"""
+import sys, {module} as package
+heavy = {{"redis", "sqlite3", "pydantic_settings", "msgspec"}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+assert all(hasattr(package, name) for name in package.__all__)
+assert set(package.__all__) <= set(dir(package))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
