@@ -4,80 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from support.services import DAY, Services, Store
+from support.transfer import THEN, Problems, exported, imported, message, session
 
-from aiecs.core.errors import ContextEngineError, InvalidInputError, StoreUnavailableError
+from aiecs.core.errors import ContextEngineError, StoreUnavailableError
 from aiecs.core.interface.store import Batch, Redact
 from aiecs.core.keys import session_place
 from aiecs.domain.context import ContextEngine
-from aiecs.domain.context.models import ConversationMessage, SessionMetrics
-from aiecs.domain.context.transfer import (
-    CheckpointRecord,
-    Counts,
-    Importer,
-    MessageRecord,
-    Record,
-    SessionRecord,
-    TaskContextRecord,
-    exporter_of,
-    importer_of,
-)
+from aiecs.domain.context.transfer import CheckpointRecord, Counts, Importer, MessageRecord, Record
 from aiecs.domain.context.transfer import importing as importing_module
 from aiecs.domain.context.transfer import writing as writing_module
-from aiecs.domain.context.transfer.exporting import Exporter
 from aiecs.domain.task.task_context import TaskContext
-
-Problems = list[tuple[Any, ContextEngineError]]
-THEN = datetime(2026, 5, 4, 12, tzinfo=UTC)
-
-
-async def exported(source: ContextEngine | Services) -> list[Record]:
-    """Everything in a store, session by session."""
-    if isinstance(source, Services):
-        exporter = Exporter(source.runtime)
-        from aiecs.domain.context.session_listing import SessionListing
-
-        ids = [s.session_id async for s in SessionListing(source.runtime).walk()]
-    else:
-        exporter = exporter_of(source)
-        ids = [session.session_id async for session in source.iter_sessions()]
-    found = []
-    for session_id in sorted(ids):
-        found += [record async for record in exporter.session(session_id)]
-    return found + [record async for record in exporter.loose_threads()]
-
-
-async def imported(
-    target: ContextEngine | Services, records: list[Record]
-) -> tuple[Counts, Problems]:
-    problems: Problems = []
-
-    def tell(place: Any, error: ContextEngineError) -> None:
-        problems.append((place, error))
-
-    made = (
-        Importer(target.runtime, target.sessions, tell)
-        if isinstance(target, Services)
-        else importer_of(target, tell)
-    )
-    async with made as importer:
-        for number, record in enumerate(records):
-            await importer.add(record, number)
-    return importer.counts, problems
-
-
-def session(session_id: str = "s", **fields: Any) -> SessionRecord:
-    times = {"created_at": THEN, "last_activity": THEN + timedelta(hours=1)}
-    return SessionRecord(SessionMetrics(session_id, **{"user_id": "ada"} | times | fields))
-
-
-def message(content: str, session_id: str = "s", **fields: Any) -> MessageRecord:
-    usual = {"role": "user", "id": f"id-{content}"} | fields
-    return MessageRecord(session_id, ConversationMessage(content=content, timestamp=THEN, **usual))
 
 
 async def fill(engine: ContextEngine) -> None:
@@ -303,110 +244,6 @@ async def test_what_the_callback_raises_ends_the_import():
 
     with pytest.raises(KeyError, match="here"):
         await run()
-
-
-# --- what cannot be taken up ----------------------------------------------------------------------
-
-
-async def test_other_messages_are_a_conflict_at_their_place():
-    target = Services(Store())
-    await imported(target, [session(), message("a"), message("b")])
-
-    counts, problems = await imported(
-        target, [session(), message("a"), message("B"), message("c"), session("t")]
-    )
-
-    ((place, error),) = problems
-    assert place == 2
-    assert "from the 2nd on" in str(error)
-    assert (counts.sessions, counts.messages, counts.skipped) == (1, 0, 3)
-    contents = [r.message.content for r in await exported(target) if isinstance(r, MessageRecord)]
-    assert contents == ["a", "b"]
-
-
-async def test_another_owner_is_a_conflict_and_the_rest_goes_on():
-    target = Services(Store())
-    await imported(target, [session(user_id="ada")])
-
-    counts, problems = await imported(
-        target, [session(user_id="eve"), message("a"), session("t"), message("b", "t")]
-    )
-
-    assert [place for place, _ in problems] == [0]
-    assert (counts.sessions, counts.messages, counts.skipped) == (1, 1, 1)
-
-
-async def test_an_unowned_session_is_given_to_its_owner():
-    target = Services(Store())
-    await imported(target, [session(user_id=""), message("a")])
-
-    counts, problems = await imported(target, [session(user_id="ada"), message("a")])
-
-    assert (counts.known, problems) == (1, [])
-    found = await target.sessions.get("s")
-    assert found is not None
-    assert found.user_id == "ada"
-
-
-async def test_contexts_and_checkpoints_that_differ_stay():
-    target = Services(Store())
-    checkpoint = {"data": 1, "metadata": {}, "created_at": "2026-05-04T12:00:00+00:00"}
-    first = [
-        session(),
-        TaskContextRecord("s", {"a": 1}),
-        CheckpointRecord("t", "s", "c", checkpoint),
-    ]
-    await imported(target, first)
-    other = [
-        session(),
-        TaskContextRecord("s", {"a": 2}),
-        CheckpointRecord("t", "s", "c", checkpoint | {"data": 2}),
-        CheckpointRecord("t", "s", "c2", checkpoint),
-    ]
-
-    counts, problems = await imported(target, other)
-
-    assert [place for place, _ in problems] == [1, 2]
-    assert (counts.checkpoints, counts.task_contexts) == (1, 0)
-    records = await exported(target)
-    assert [r.stored for r in records if isinstance(r, TaskContextRecord)] == [{"a": 1}]
-
-
-@pytest.mark.parametrize(
-    ("record", "words"),
-    [
-        (session(status="paused"), "status"),
-        (session(session_id="x" * 300), "at most 255"),
-        (session(request_count=-1), "counter"),
-        (session(total_processing_time=float("nan")), "total_processing_time"),
-        (session(metadata={"x": float("inf")}), "metadata"),
-        (message("x", "elsewhere"), "does not stand before"),
-        (message("x" * 2_000_000, id="big"), "at most 1048576 bytes"),
-        (message("x", role=""), "role"),
-        (TaskContextRecord("s", [1]), "is no task context"),
-        (CheckpointRecord("t", "s", "c", {"data": 1}), "is no checkpoint"),
-        (CheckpointRecord("t" * 300, None, "c", {}), "at most 255"),
-    ],
-)
-async def test_what_cannot_be_stored_is_told_and_left_out(record: Record, words: str):
-    target = Services(Store())
-
-    counts, problems = await imported(target, [session("other"), session(), record, session("z")])
-
-    ((place, error),) = problems
-    assert place == 2
-    assert isinstance(error, InvalidInputError)
-    assert words in str(error)
-    assert counts.sessions == 3
-
-
-async def test_what_follows_an_unknown_session_is_told_once():
-    target = Services(Store())
-
-    counts, problems = await imported(target, [message(str(n), "x") for n in range(5)])
-
-    assert len(problems) == 1
-    assert counts == Counts(skipped=4)
 
 
 # --- sequences ------------------------------------------------------------------------------------
