@@ -12,6 +12,8 @@ _LARGE = 1024 * 1024
 _Bounds = tuple[int, int, bool] | None
 _INTEGER = (-port.MAX_INTEGER, port.MAX_INTEGER, False)
 _TTL = (1, LONGEST, True)
+_BOUND = (-port.MAX_INTEGER, port.MAX_INTEGER, True)
+_COUNT = (0, port.MAX_INTEGER, False)
 
 
 class _Rule(NamedTuple):
@@ -39,7 +41,7 @@ def checked(batch: port.Batch | port.Call) -> tuple[port.Batch, int]:
     if size < 0:
         size = check(full)
         if rule is None and note not in plan.notes:
-            plan.notes[note] = _rule(plan, size)
+            plan.notes[note] = _rule(plan, size - _open_bytes(args) - len(group.encode()))
     return full, size
 
 
@@ -74,8 +76,7 @@ def _measure(rule: _Rule, bucket: int, group: str, args: tuple[Any, ...]) -> int
 def _rule(plan: port.Plan, size: int) -> _Rule | None:
     """What the values of later calls have to keep; None where only the full check can tell.
 
-    `size` is that of a first batch, which the full check has let pass: no later one has more
-    bytes beside its values.
+    `size` is what a batch that the full check has let pass holds beside its values and its group.
     """
     found: dict[int, _Bounds] = {}
     for op in plan.ops:
@@ -105,7 +106,13 @@ def _places(op: port.Op) -> list[tuple[Any, _Bounds]]:
             found = [(limit, _INTEGER)]
         case port.Expire(ttl=ttl):
             found = [(ttl, _TTL)]
+        case port.Read(start=start, stop=stop, limit=limit, base=base):
+            found = [(start, _BOUND), (stop, _BOUND), (base, _BOUND), (limit, _COUNT)]
     return found
+
+
+def _open_bytes(args: tuple[Any, ...]) -> int:
+    return sum(len(value) for value in args if type(value) is bytes)
 
 
 def _count(value: Any) -> int:

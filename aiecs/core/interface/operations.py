@@ -205,11 +205,11 @@ class Read(NamedTuple):
     """
 
     key: str
-    start: int | None = None
-    stop: int | None = None
-    limit: int = 0
+    start: Any = None
+    stop: Any = None
+    limit: Any = 0
     newest: bool = True
-    base: int | None = None
+    base: Any = None
 
 
 class Trim(NamedTuple):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiecs.core.errors import ConflictError
-from aiecs.core.interface.store import Batch, LogSlice, Read
-from aiecs.domain.context.messages import Row, decode_items, to_message
+from aiecs.core.interface.store import Arg, Batch, Call, LogSlice, Plan, Read
+from aiecs.domain.context.messages import Row, decode_items, to_messages
 from aiecs.domain.context.models import ConversationMessage
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.sessions import place_of
@@ -14,6 +16,8 @@ PAGE = 500
 _FIRST_PAGE = 100
 _PAGE_BYTES = 4 * 1024 * 1024
 _RESTARTS = 8
+_NEWEST = Plan("history", Read("m", Arg(0), Arg(1), Arg(2), base=Arg(3)))
+_TAIL = Plan("history tail", Read("m", Arg(0), None, Arg(1), base=Arg(2)), small=True)
 
 
 class History:
@@ -28,15 +32,15 @@ class History:
         tail = self._cache.get(session_id)
         enough = tail is not None and (len(tail.rows) >= limit or tail.whole())
         if tail is not None and enough:
-            read = Read("m", tail.next - 1, None, limit + 1, base=tail.base)
-            found = await self._read(session_id, read)
+            wanted = (tail.next - 1, limit + 1, tail.base)
+            found = await self._ask(session_id, _TAIL, wanted)
             if tail.continues(found):
                 self._cache.hits += 1
                 grown = self._grown(session_id, tail, found)
-                return list(map(to_message, grown.rows[-limit:]))
+                return to_messages(grown.rows[-limit:])
         self._cache.misses += 1
         if not enough or len(found.items) <= limit:
-            found = await self._read(session_id, Read("m", limit=limit))
+            found = await self._newest(session_id, None, None, limit, None)
         return await self._fresh(session_id, limit, found)
 
     def _grown(self, session_id: str, tail: Tail, found: LogSlice) -> Tail:
@@ -57,13 +61,13 @@ class History:
         rows, first = self._decode(session_id, found.first, found.items), found.first
         while len(rows) < limit and first > found.base:
             # Corrupt or redacted items stood among them: as many older ones take their place.
-            older = await self._read(session_id, Read("m", None, first, limit, base=found.base))
+            older = await self._newest(session_id, None, first, limit, found.base)
             if older.epoch != found.epoch or not older.items:
                 break
             rows = self._decode(session_id, older.first, older.items) + rows
             first = older.first
         self._cache.put(session_id, tail_of(found, first, rows))
-        return list(map(to_message, rows[-limit:]))
+        return to_messages(rows[-limit:])
 
     async def before(
         self, session_id: str, limit: int | None, before: int | None = None, after: int = 0
@@ -76,7 +80,7 @@ class History:
         for _ in range(_RESTARTS):
             rows = await self._backwards(session_id, limit, before, after + 1)
             if rows is not None:
-                return list(map(to_message, rows if limit is None else rows[-limit:]))
+                return to_messages(rows if limit is None else rows[-limit:])
         raise ConflictError(f"session {session_id!r} is rewound all the time")
 
     async def _backwards(
@@ -85,7 +89,7 @@ class History:
         pages: list[list[Row]] = []
         count, size, epoch, base = 0, _FIRST_PAGE, None, None
         while limit is None or count < limit:
-            found = await self._read(session_id, Read("m", start, stop, size, base=base))
+            found = await self._newest(session_id, start, stop, size, base)
             if epoch is not None and found.epoch != epoch:
                 return None
             epoch, base = found.epoch, found.base
@@ -106,19 +110,31 @@ class History:
         size = _FIRST_PAGE
         while len(rows) < limit:
             wanted = min(size, limit - len(rows))
-            read = Read("m", after + 1, before, wanted, newest=False)
-            found = await self._read(session_id, read)
+            found = await self._oldest(session_id, after + 1, before, wanted)
             if not found.items:
                 break
             rows += self._decode(session_id, found.first, found.items)
             after, size = found.first + len(found.items) - 1, _next_size(found.items)
-        return list(map(to_message, rows))
+        return to_messages(rows)
 
-    async def _read(self, session_id: str, read: Read) -> LogSlice:
-        bucket, group = place_of(session_id)
-        results = await self._runtime.apply(Batch(bucket, group, (read,)))
-        found: LogSlice = results[0] if results else LogSlice("", 0, 0, 0, [])
+    async def _newest(
+        self, session_id: str, start: int | None, stop: int | None, limit: int, base: int | None
+    ) -> LogSlice:
+        return await self._ask(session_id, _NEWEST, (start, stop, limit, base))
+
+    async def _ask(self, session_id: str, plan: Plan, args: tuple[Any, ...]) -> LogSlice:
+        call = Call(plan, *place_of(session_id), args)
+        runtime = self._runtime
+        # Not by way of the runtime: a coroutine less, on the path of every reader.
+        results = await runtime.store.apply(call, timeout=runtime.timeout)
+        found: LogSlice = results[0]  # type: ignore[index]  # a read is never "applied before"
         return found
+
+    async def _oldest(self, session_id: str, start: int, stop: int | None, limit: int) -> LogSlice:
+        read = Read("m", start, stop, limit, newest=False)
+        (found,) = await self._runtime.read(Batch(*place_of(session_id), (read,)))
+        page: LogSlice = found
+        return page
 
     def _decode(self, session_id: str, first: int, items: list[bytes]) -> list[Row]:
         rows, corrupt = decode_items(first, items)

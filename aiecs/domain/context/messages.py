@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ _FLAT = frozenset({str, int, bool, float, type(None)})
 
 
 class StoredMessage(msgspec.Struct, omit_defaults=True, gc=False):
-    """A message in the log. Never handed out: `to_message` makes what callers get."""
+    """A message in the log. Never handed out: `to_messages` makes what callers get."""
 
     role: str
     content: str
@@ -229,23 +229,34 @@ _UNSET = (None, None, None)
 _blank = ConversationMessage.__new__
 
 
-def to_message(row: Row) -> ConversationMessage:
-    """A message of the caller's own: nothing in it is shared with the row."""
-    seq, stored, deep = row
-    # Field by field past the constructor, whose checks the stored form has behind it: this runs
-    # for every message of every read.
-    made = _blank(ConversationMessage)
-    made.role = stored.role
-    made.content = stored.content
-    made.timestamp = stored.timestamp
-    made.metadata = copied(stored.metadata) if deep else stored.metadata.copy()
-    made.id = stored.id
-    made.seq = seq
-    made.name = stored.name
-    made.tool_calls = copied(stored.tool_calls) if deep else stored.tool_calls
-    made.tool_call_id = stored.tool_call_id
-    made.parts = copied(stored.parts) if deep else stored.parts
-    made.pinned = stored.pinned
-    if stored.unknown is not None:
-        return ConversationMessage.from_dict(copied(stored.unknown) | made.to_dict())
+def to_messages(rows: Iterable[Row]) -> list[ConversationMessage]:
+    """Messages of the caller's own: nothing in them is shared with the rows."""
+    made: list[ConversationMessage] = []
+    for seq, stored, deep in rows:
+        # Field by field past the constructor, whose checks the stored form has behind it: this
+        # runs for every message of every read.
+        message = _blank(ConversationMessage)
+        message.role = stored.role
+        message.content = stored.content
+        message.timestamp = stored.timestamp
+        message.id = stored.id
+        message.seq = seq
+        message.name = stored.name
+        message.tool_call_id = stored.tool_call_id
+        message.pinned = stored.pinned
+        if deep:
+            message = _deepened(message, stored)
+        else:
+            message.metadata = stored.metadata.copy()
+            message.tool_calls = message.parts = None
+        made.append(message)
     return made
+
+
+def _deepened(message: ConversationMessage, stored: StoredMessage) -> ConversationMessage:
+    message.metadata = copied(stored.metadata)
+    message.tool_calls = copied(stored.tool_calls)
+    message.parts = copied(stored.parts)
+    if stored.unknown is not None:
+        return ConversationMessage.from_dict(copied(stored.unknown) | message.to_dict())
+    return message

@@ -15,6 +15,7 @@ from aiecs.domain.context.models import DeletionReport
 if TYPE_CHECKING:
     from aiecs.domain.context.runtime import Runtime
 
+_NAMESAKE = port.Plan("namesake", port.Get("", ("~i",)), raw=True)
 _LOOK = port.Get("", ("u", "st"))
 _PLAIN = (port.RequireEquals("", "cn", None), port.RequireEquals("", "hn", None), _LOOK)
 _DELETES = tuple(port.Delete(key, kind=kind) for kind, key in session_keys())
@@ -38,10 +39,8 @@ async def retire_plain(
 
     None: it is not due, or not plain, or somebody else removes it.
     """
-    (namesake,) = await runtime.read(
-        port.Batch(*thread_place(session_id), (port.Get("", ("~i",)),), raw=True)
-    )
-    if namesake[0] is not None:
+    ((namesake,),) = await runtime.ask(thread_place(session_id), _NAMESAKE)
+    if namesake is not None:
         return None
     plan, args = (_EXPIRED, ()) if idle_before is None else (_IDLE, (idle_before,))
     try:

@@ -12,7 +12,7 @@ import msgspec
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.ids import check_id
-from aiecs.core.interface.store import Batch, Clock, Get, IndexRange
+from aiecs.core.interface.store import Clock, Get, IndexRange, Plan
 from aiecs.core.keys import session_place
 from aiecs.domain.context.indexes import SESSIONS, Entry, drop_stale, entries, sessions_of
 from aiecs.domain.context.models import Page, SessionMetrics
@@ -22,6 +22,7 @@ from aiecs.domain.context.session_record import check_status, read_session
 MAX_LIMIT = 1_000
 MAX_SCANNED = 1_000
 _AT_ONCE = 100
+_LOOK = Plan("session listed", Clock(), Get(""), raw=True)
 
 _Mark = tuple[str, int]
 
@@ -96,8 +97,7 @@ class SessionListing:
         return [session for session in found if session is not None]
 
     async def _session(self, entry: Entry, wanted: _Wanted) -> SessionMetrics | None:
-        place = session_place(entry.member)
-        now, head = await self._runtime.read(Batch(*place, (Clock(), Get("")), raw=True))
+        now, head = await self._runtime.ask(session_place(entry.member), _LOOK)
         owner = head.get("u", b"")
         foreign = wanted.user_id is not None and owner != wanted.user_id.encode()
         if "~i" not in head or foreign:

@@ -46,6 +46,7 @@ from aiecs.domain.context.session_record import check_status, metadata_fields, r
 _ATTEMPTS = 8
 _RENEWED_AT_ONCE = 500
 _MAX_SECONDS = 10**9
+_HEAD = Plan("session", Get(""))
 
 # A NamedTuple without its constructor, which takes the fields one by one and is twice as slow.
 _new = tuple.__new__
@@ -215,7 +216,7 @@ class Sessions:
 
     async def get(self, session_id: str) -> SessionMetrics | None:
         """The session as it is stored; None when there is none."""
-        (head,) = await self.read(session_id, Get(""))
+        (head,) = await self._runtime.ask(place_of(session_id), _HEAD)
         return read_session(self._runtime, session_id, head) if head else None
 
     async def update(

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs.core.codec import decode, encode
 from aiecs.core.errors import CorruptRecordError, InvalidInputError
-from aiecs.core.interface.store import MAX_BATCH_BYTES, Arg, Get, Put
+from aiecs.core.interface.store import MAX_BATCH_BYTES, Arg, Get, Plan, Put
+from aiecs.domain.context.sessions import place_of
 from aiecs.domain.task.task_context import TaskContext
 
 if TYPE_CHECKING:
     from aiecs.domain.context.runtime import Runtime
     from aiecs.domain.context.sessions import Sessions
 
+_GET = Plan("task context", Get("t", ("d",)))
 MAX_CONTEXT_BYTES = MAX_BATCH_BYTES - 8192
 """What a task context may take when encoded: 8 MiB less 8 KiB."""
 
@@ -43,7 +45,7 @@ class TaskContexts:
 
         `CorruptRecordError` if its bytes cannot be decoded.
         """
-        ((data,),) = await self._sessions.read(session_id, Get("t", ("d",)))
+        ((data,),) = await self._runtime.ask(place_of(session_id), _GET)
         if data is None:
             return None
         try:

@@ -122,8 +122,8 @@ _TYPES: list[Any] = [
     Get("m", (5,)),  # type: ignore[arg-type]
     Get("m", "f"),  # type: ignore[arg-type]
     Read("l", limit=-1),
-    Read("l", start="1"),  # type: ignore[arg-type]
-    Read("l", base=0.5),  # type: ignore[arg-type]
+    Read("l", start="1"),
+    Read("l", base=0.5),
     Read(""),
     IndexRange("i", limit=0),
     IndexRange("i", low="1"),  # type: ignore[arg-type]

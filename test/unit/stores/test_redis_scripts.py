@@ -234,8 +234,8 @@ def cluster(request):
 @pytest.mark.parametrize("work", [exercise, life])
 async def test_on_a_cluster_every_batch_stays_in_its_slot(cluster, prefix, work, monkeypatch):
     """With `#!lua` a script may touch no key of another slot than the declared ones."""
-    made = scripts._script
-    monkeypatch.setattr(scripts, "_script", lambda text: made("#!lua\n" + text))
+    made = scripts.script_of
+    monkeypatch.setattr(scripts, "script_of", lambda text: made("#!lua\n" + text))
     monkeypatch.setattr(Connection, "_refuse_cluster", lambda *_: None)
     store = RedisStore.from_url(cluster.url, prefix=prefix, timeout=20.0)
     await recovered(store, 20)  # it takes its slots into service after two seconds

@@ -18,7 +18,7 @@ from aiecs.domain.context.groups import (
     linked_threads,
     read_thread,
 )
-from aiecs.domain.context.messages import decode_items, to_message
+from aiecs.domain.context.messages import decode_items, to_messages
 from aiecs.domain.context.models import ConversationMessage
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.session_record import read_session
@@ -141,7 +141,7 @@ class Exporter:
         rows, corrupt = decode_items(found.first, found.items)
         for seq in corrupt:
             self._runtime.note_corrupt("message", f"{session_id} #{seq}")
-        return list(map(to_message, rows))
+        return to_messages(rows)
 
     # --- threads --------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from aiecs.infrastructure.persistence.stores.redis.scripts import Script
 
 
 class Entry:
-    """What one caller waits for: commands and their replies, in order.
+    """What one caller waits for: commands (packed) and their replies, in order.
 
     A write is one script call: `front` up to its keys, its receipt, then `commands` are its
     arguments. The receipt is filled in when it is first sent.

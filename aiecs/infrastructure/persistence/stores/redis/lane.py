@@ -118,7 +118,7 @@ class Lane(Room):
                 self._loaded.add(script.sha)
         else:
             entry.replies = []
-            self._buffer.extend(map(pack_command, entry.commands))
+            self._buffer.extend(entry.commands)
         if not self._inflight:
             self._last_reply = self._loop.time()  # from now on an answer is due
         self._inflight.append(entry)

@@ -10,14 +10,17 @@ from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.core.interface.calls import call_size
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.layout import KIND_LETTER, Layout
+from aiecs.infrastructure.persistence.stores.redis.reads import ReadShape
 from aiecs.infrastructure.persistence.stores.redis.replies import decoder_of
 from aiecs.infrastructure.persistence.stores.redis.script import unrolled_source
 from aiecs.infrastructure.persistence.stores.redis.scripts import Script, Scripts
+from aiecs.infrastructure.persistence.stores.redis.small_reads import SmallRead, is_small_read
 
 _OWN_ARGUMENTS = 3  # the receipt
 _KNOWN = 4_096
 _OVERHEAD = 256
 _SURELY_FITS = 1024 * 1024
+_NUMBERS = (port.Expire, port.Incr, port.Read, port.RequireAtMost, port.RequireBefore)
 _BYTES_ONLY = (port.Append, port.Put)
 
 
@@ -26,7 +29,7 @@ class Prepared:
 
     __slots__ = (
         "_grouped", "_heads", "_known", "_only_bytes", "_opened", "_suffixes", "_unrolled",
-        "decode", "known_results", "random", "script",
+        "decode", "known_results", "random", "reads", "script", "small",
     )  # fmt: skip
 
     def __init__(self, plan: port.Plan, layout: Layout, scripts: Scripts) -> None:
@@ -38,7 +41,10 @@ class Prepared:
         self._opened = 0
         self._suffixes: tuple[tuple[bool, str, str], ...] = ()
         self.random = False
-        source = self._compile(plan) if is_mutating(plan.ops) else None
+        mutating = is_mutating(plan.ops)
+        self.reads = None if mutating else ReadShape(plan.ops, raw=plan.raw)
+        self.small = SmallRead(plan, layout) if is_small_read(plan) else None
+        source = self._compile(plan) if mutating else None
         self._unrolled = source is not None
         self.script = Script("", "") if source is None else scripts.add(source)
         self.known_results = tuple(_known_results(plan))
@@ -139,6 +145,6 @@ def _check_plan(plan: port.Plan, *, grouped: bool) -> None:
 
 
 def _example(op: port.Op) -> port.Op:
-    number = type(op) in (port.Expire, port.Incr, port.RequireAtMost, port.RequireBefore)
+    number = type(op) in _NUMBERS
     (bound,) = port.Plan("", op).bind([1 if number else b""] * port.MAX_OPERATIONS)
     return bound

@@ -43,12 +43,12 @@ class Scripts:
         if found is None:
             if len(self._by_shape) >= _KEPT:
                 self._by_shape.pop(next(iter(self._by_shape)), None)
-            found = self._by_shape[shape] = _script(dynamic_source(shape))
+            found = self._by_shape[shape] = script_of(dynamic_source(shape))
         return found
 
     def add(self, text: str) -> Script:
         """Keep the script of a plan."""
-        script = _script(text)
+        script = script_of(text)
         return self._of_plans.setdefault(script.sha, script)
 
     def all(self) -> list[Script]:
@@ -56,5 +56,6 @@ class Scripts:
         return [*self._of_plans.values(), *self._by_shape.values()]
 
 
-def _script(text: str) -> Script:
+def script_of(text: str) -> Script:
+    """A script under the name that the server gives it."""
     return Script(hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text)

@@ -9,6 +9,8 @@ import secrets
 import threading
 from typing import Any, NamedTuple
 
+from hiredis import pack_command
+
 from aiecs.core.errors import (
     InvalidInputError,
     LifecycleError,
@@ -17,6 +19,7 @@ from aiecs.core.errors import (
 )
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
+from aiecs.core.interface.calls import call_size
 from aiecs.infrastructure.persistence.stores.redis.address import Address
 from aiecs.infrastructure.persistence.stores.redis.connection import Server
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
@@ -24,9 +27,10 @@ from aiecs.infrastructure.persistence.stores.redis.entry import Entry
 from aiecs.infrastructure.persistence.stores.redis.lane import Lane
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout
 from aiecs.infrastructure.persistence.stores.redis.prepared import Prepared
-from aiecs.infrastructure.persistence.stores.redis.reads import in_one, read
+from aiecs.infrastructure.persistence.stores.redis.reads import Exchange, ReadShape, in_one
 from aiecs.infrastructure.persistence.stores.redis.receipts import of_caller
 from aiecs.infrastructure.persistence.stores.redis.replies import (
+    code_of,
     decoder_of,
     error_of,
     refusal,
@@ -37,6 +41,7 @@ _LARGE = 64 * 1024
 _LONGEST = 300.0  # seconds; receipts are kept for twice as long
 _MOST_WORDS = 1_000_000  # Redis takes 2^20 in one command
 _SEEN, _FORGOTTEN = 2, 4
+_PING, _MULTI, _EXEC = (pack_command((word,)) for word in ("PING", "MULTI", "EXEC"))
 
 
 class Lanes(NamedTuple):
@@ -90,58 +95,66 @@ class RedisStore:
         self, batch: port.Batch | port.Call, *, timeout: float | None = None
     ) -> list[Any] | None:
         """Apply a batch; see `Store.apply`."""
-        if isinstance(batch, port.Call):
-            # One coroutine from here to the reply: this is the path of every message.
-            plan, bucket, group, args = batch
-            prepared = self._prepared.get(plan) or self._prepare(plan)
-            size = prepared.size_of(batch)
-            if size < 0:
-                full = port.Batch(bucket, group, plan.bind(args), plan.raw)
-                return await self.apply(full, timeout=timeout)
-            loop = asyncio.get_running_loop()
-            lanes = self._latest
-            if lanes is None or lanes.loop is not loop:
-                lanes = self._lanes_here()
-            lane = lanes.large if size > _LARGE else lanes.small
-            deadline = loop.time() + self._seconds(timeout)
-            if lane.busy:
-                await lane.admit(size, deadline)
-            if prepared.random:
-                args = (secrets.token_hex(2), *args)
-            future = loop.create_future()
-            front = prepared.front(bucket, group)
-            lane.submit(Entry(args, future, size, deadline, prepared.script, front))
-            answer = await future
-            if type(answer) is not list or answer[0] != 1:
-                return self._refused(answer)
-            results: list[Any] = answer[1]
-            for number, value in prepared.known_results:
-                results[number] = value
-            for number, decode in prepared.decode:
-                results[number] = decode(results[number])
-            return results
+        if isinstance(batch, port.Batch):
+            return await self._apply(batch, timeout)
+        # One coroutine from here to the reply: this is the path of every message.
+        plan, bucket, group, args = batch
+        prepared = self._prepared.get(plan) or self._prepare(plan)
+        if prepared.reads is not None:
+            return await self._read_plan(prepared, prepared.reads, batch, timeout)
+        size = prepared.size_of(batch)
+        if size < 0:
+            full = port.Batch(bucket, group, plan.bind(args), plan.raw)
+            return await self._apply(full, timeout)
+        loop = asyncio.get_running_loop()
+        lanes = self._latest
+        if lanes is None or lanes.loop is not loop:
+            lanes = self._lanes_here()
+        lane = lanes.large if size > _LARGE else lanes.small
+        deadline = loop.time() + self._seconds(timeout)
+        if lane.busy:
+            await lane.admit(size, deadline)
+        if prepared.random:
+            args = (secrets.token_hex(2), *args)
+        future = loop.create_future()
+        front = prepared.front(bucket, group)
+        lane.submit(Entry(args, future, size, deadline, prepared.script, front))
+        answer = await future
+        if type(answer) is not list or answer[0] != 1:
+            return self._refused(answer)
+        results: list[Any] = answer[1]
+        for number, value in prepared.known_results:
+            results[number] = value
+        for number, decode in prepared.decode:
+            results[number] = decode(results[number])
+        return results
+
+    async def _apply(self, batch: port.Batch, timeout: float | None) -> list[Any] | None:
         check(batch)
-        deadline = asyncio.get_running_loop().time() + self._seconds(timeout)
         if is_mutating(batch.ops):
-            return await self._write(batch, deadline)
-        return await self._read(batch, deadline)
+            return await self._write(batch, timeout)
+        shape = ReadShape(batch.ops, raw=batch.raw)
+        return await self._read(shape, batch.bucket, batch.group, batch.ops, timeout)
 
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else min(timeout, _LONGEST)
 
+    def _deadline(self, timeout: float | None) -> float:
+        return asyncio.get_running_loop().time() + self._seconds(timeout)
+
     async def ping(self) -> None:
         """Return when the server answers; the typed reason otherwise."""
         lane = self._lanes_here().small
-        deadline = asyncio.get_running_loop().time() + self._timeout
+        deadline = self._deadline(None)
         await lane.ready(deadline)
-        (reply,) = await self._ask(lane, [("PING",)], deadline)
+        (reply,) = await self._ask(lane, [_PING], deadline)
         if isinstance(reply, Exception):
             raise error_of(str(reply))
 
     async def command(self, *words: Any) -> Any:
         """One raw command, for diagnosis; its reply."""
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        (reply,) = await self._ask(self._lanes_here().small, [words], deadline)
+        lane = self._lanes_here().small
+        (reply,) = await self._ask(lane, [pack_command(words)], self._deadline(None))
         if isinstance(reply, Exception):
             raise error_of(str(reply))
         return reply
@@ -167,7 +180,8 @@ class RedisStore:
         prepared = self._prepared[plan] = Prepared(plan, self._layout, self._scripts)
         return prepared
 
-    async def _write(self, batch: port.Batch, deadline: float) -> list[Any] | None:
+    async def _write(self, batch: port.Batch, timeout: float | None) -> list[Any] | None:
+        deadline = self._deadline(timeout)
         encoded = encode(batch.ops, group=bool(batch.group))
         layout = self._layout
         keys: list[Any] = [layout.heads[batch.bucket]]
@@ -211,26 +225,53 @@ class RedisStore:
 
     # --- reads ----------------------------------------------------------------------------------
 
-    async def _read(self, batch: port.Batch, deadline: float) -> list[Any]:
-        lane = self._lanes_here().small
-        exchange = read(self._layout, batch)
-        commands = next(exchange)
+    async def _read(
+        self,
+        shape: ReadShape,
+        bucket: int,
+        group: str,
+        ops: tuple[port.Op, ...],
+        timeout: float | None,
+    ) -> list[Any]:
+        lane, deadline = self._lanes_here().small, self._deadline(timeout)
+        exchange = Exchange(self._layout, shape, bucket, group, ops)
         while True:
-            replies = await self._ask(lane, _atomic(commands), deadline)
+            commands = exchange.commands()
+            packed = list(map(pack_command, commands))
+            if not _at_one_moment(commands):
+                packed = [_MULTI, *packed, _EXEC]
+            replies = await self._ask(lane, packed, deadline)
             try:
-                answers = _unwrap(replies, commands)
+                answers = replies if len(replies) == len(commands) else _unwrap(replies)
             except StoreFullError:
                 # Redis 7 takes no transaction while it is full, not even one that only reads.
-                (answers,) = await self._ask(lane, [in_one(commands)], deadline)
+                script = pack_command(in_one(commands))
+                (answers,) = await self._ask(lane, [script], deadline)
                 if isinstance(answers, Exception):
                     raise error_of(str(answers)) from None
-            try:
-                commands = exchange.send(answers)
-            except StopIteration as done:
-                results: list[Any] = done.value
+            results = exchange.results(answers)
+            if results is not None:
                 return results
 
-    async def _ask(self, lane: Lane, commands: list[Any], deadline: float) -> list[Any]:
+    async def _read_plan(
+        self, prepared: Prepared, shape: ReadShape, call: port.Call, timeout: float | None
+    ) -> list[Any]:
+        call_size(call)  # for its checks
+        small = prepared.small
+        if small is None:
+            plan, bucket, group, args = call
+            return await self._read(shape, bucket, group, plan.bind(args), timeout)
+        lane, deadline = self._lanes_here().small, self._deadline(timeout)
+        for known in (True, False):
+            command = pack_command(small.command(call, known=known))
+            (reply,) = await self._ask(lane, [command], deadline)
+            if not isinstance(reply, Exception):
+                return [small.result(reply)]
+            if not known or code_of(str(reply)) != "NOSCRIPT":
+                break
+        raise error_of(str(reply))
+
+    async def _ask(self, lane: Lane, commands: list[bytes], deadline: float) -> list[Any]:
         size = 64 * len(commands)
         if lane.busy:
             await lane.admit(size, deadline)
@@ -243,6 +284,9 @@ class RedisStore:
 
     def _lanes_here(self) -> Lanes:
         loop = asyncio.get_running_loop()
+        latest = self._latest
+        if latest is not None and latest.loop is loop:
+            return latest
         with self._guarded():
             if self._closed:
                 raise LifecycleError("the store is closed")
@@ -269,15 +313,13 @@ class RedisStore:
         return self._lock
 
 
-def _atomic(commands: list[Any]) -> list[Any]:
-    # TIME and one more command need no transaction.
-    return commands if len(commands) <= 2 else [("MULTI",), *commands, ("EXEC",)]  # noqa: PLR2004
+def _at_one_moment(commands: list[Any]) -> bool:
+    """Whether the commands need no transaction: one, or one and the time before it."""
+    return len(commands) == 1 or (len(commands) == 2 and commands[0] == ("TIME",))  # noqa: PLR2004
 
 
-def _unwrap(replies: list[Any], commands: list[Any]) -> list[Any]:
+def _unwrap(replies: list[Any]) -> list[Any]:
     """The commands' own replies, out of a transaction's."""
-    if len(replies) == len(commands):
-        return replies
     answers = replies[-1]
     if isinstance(answers, Exception):  # for the reason that one of the commands was told
         raise error_of(str(next(reply for reply in replies if isinstance(reply, Exception))))

@@ -138,8 +138,8 @@ def _start(frame: Frame, op: port.Append) -> int:
 
 
 def _epoch(frame: Frame, key: str, epoch: bytes | None) -> str:
-    incarnation = "0" if key[0] == "_" else frame.incarnation.decode()
-    return f"{incarnation}.{(epoch or b'0').decode()}"
+    incarnation = b"0" if key[0] == "_" else frame.incarnation
+    return (b"%b.%b" % (incarnation, epoch or b"0")).decode(errors="replace")
 
 
 def _next_epoch(frame: Frame, key: str) -> None:
