@@ -21,8 +21,8 @@ from aiecs.domain.context.indexes import (
 from aiecs.domain.context.plain_sessions import retire_plain
 from aiecs.domain.context.runtime import Runtime
 
-_PAGE = 500
-_AT_ONCE = 32
+_PAGE = 1_000
+_AT_ONCE = 64
 _REMEMBERED = 10_000
 _MARGIN = 60_000_000
 
@@ -77,18 +77,28 @@ async def _run(runtime: Runtime, sweep: _Sweep) -> int:
     gone: list[Entry] = []
     for place in sweep.places:
         async for page in pages(runtime, (place,), IndexRange("_", high=sweep.high, limit=_PAGE)):
-            for start in range(0, len(page), _AT_ONCE):
-                part = page[start : start + _AT_ONCE]
-                done = await asyncio.gather(*(sweep.retire(entry.member) for entry in part))
-                for entry, retired in zip(part, done, strict=True):
-                    removed += retired.removed.sessions
-                    gone += _entries(entry, retired)
-                await asyncio.sleep(0)  # a store in memory never yields by itself
+            for entry, retired in await _retired(sweep, page):
+                removed += retired.removed.sessions
+                gone += _entries(entry, retired)
             if len(gone) > _REMEMBERED:  # together they make few batches
                 await drop_stale(runtime, gone, sweep.now)
                 gone.clear()
     await drop_stale(runtime, gone, sweep.now)
     return removed
+
+
+async def _retired(sweep: _Sweep, page: list[Entry]) -> list[tuple[Entry, Retired]]:
+    """What became of each, many at a time: neither this process nor the server waits long."""
+    left = iter(page)
+    done: list[tuple[Entry, Retired]] = []
+
+    async def work() -> None:
+        for entry in left:
+            done.append((entry, await sweep.retire(entry.member)))
+            await asyncio.sleep(0)  # a store in memory never yields by itself
+
+    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
+    return done
 
 
 def _entries(entry: Entry, retired: Retired) -> Iterator[Entry]:
