@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from aiecs.core import registry
 from aiecs.core.interface.store import Store
 from aiecs.core.opening import Opening
-from aiecs.core.settings import Settings, load_settings
-from aiecs.domain.context.backend import Backend, open_backend
-from aiecs.domain.context.monitoring import Monitor
-from aiecs.domain.context.services import (
+from aiecs.domain.context.configuration import (
     CHECKPOINT_TTL,
     NOT_OPEN,
     SESSION_TTL,
     Config,
-    Services,
-    build,
     ttl_of,
 )
+from aiecs.domain.context.monitoring import Monitor
+
+if TYPE_CHECKING:
+    from aiecs.core.settings import Settings
+    from aiecs.domain.context.backend import Backend
+    from aiecs.domain.context.services import Services
 
 logger = logging.getLogger("aiecs")
 
@@ -63,6 +63,11 @@ class Lifecycle:
         return not opened.backend.fallback
 
     async def _open(self) -> _Open:
+        # Half of what importing the engine would cost; whoever only names it need not pay.
+        from aiecs.core.settings import load_settings
+        from aiecs.domain.context.backend import open_backend
+        from aiecs.domain.context.services import build
+
         settings = load_settings()
         config = self._config.with_settings(settings)
         settings = replace(settings, operation_timeout=config.operation_timeout)
@@ -115,6 +120,8 @@ class Lifecycle:
         if opened is None:
             return None
         if self._redis is None:
+            from aiecs.core import registry
+
             self._redis = registry.redis_client_of(opened.backend.store)
         return None if self._redis is None else self._redis.here()
 
