@@ -78,16 +78,15 @@ class Plan:
 
     Open values: items of `Append`, fields of `Put`, deltas of `Incr`, `RequireEquals.value`,
     `RequireAtMost.limit`, `RequireBefore.time`, `Expire.ttl`; all of `Read` but its key. `raw` is
-    that of the batch; `small` promises that no more than a few KB are read as a rule.
+    that of the batch.
     """
 
-    __slots__ = ("bind", "name", "notes", "ops", "raw", "small")
+    __slots__ = ("bind", "name", "notes", "ops", "raw")
 
-    def __init__(self, name: str, *ops: Op, raw: bool = False, small: bool = False) -> None:
+    def __init__(self, name: str, *ops: Op, raw: bool = False) -> None:
         self.name = name
         self.ops = ops
         self.raw = raw
-        self.small = small
         #: The plan's operations with the values filled in.
         self.bind: Binder = binder(ops)
         #: What others have worked out from the plan's shape, each under a key of its own.

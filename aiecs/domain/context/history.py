@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiecs.core.errors import ConflictError
 from aiecs.core.interface.store import Arg, Batch, Call, LogSlice, Plan, Read
 from aiecs.domain.context.messages import Row, decode_items, to_messages
@@ -17,7 +15,6 @@ _FIRST_PAGE = 100
 _PAGE_BYTES = 4 * 1024 * 1024
 _RESTARTS = 8
 _NEWEST = Plan("history", Read("m", Arg(0), Arg(1), Arg(2), base=Arg(3)))
-_TAIL = Plan("history tail", Read("m", Arg(0), None, Arg(1), base=Arg(2)), small=True)
 
 
 class History:
@@ -32,8 +29,7 @@ class History:
         tail = self._cache.get(session_id)
         enough = tail is not None and (len(tail.rows) >= limit or tail.whole())
         if tail is not None and enough:
-            wanted = (tail.next - 1, limit + 1, tail.base)
-            found = await self._ask(session_id, _TAIL, wanted)
+            found = await self._newest(session_id, tail.next - 1, None, limit + 1, tail.base)
             if tail.continues(found):
                 self._cache.hits += 1
                 grown = self._grown(session_id, tail, found)
@@ -120,10 +116,7 @@ class History:
     async def _newest(
         self, session_id: str, start: int | None, stop: int | None, limit: int, base: int | None
     ) -> LogSlice:
-        return await self._ask(session_id, _NEWEST, (start, stop, limit, base))
-
-    async def _ask(self, session_id: str, plan: Plan, args: tuple[Any, ...]) -> LogSlice:
-        call = Call(plan, *place_of(session_id), args)
+        call = Call(_NEWEST, *place_of(session_id), (start, stop, limit, base))
         runtime = self._runtime
         # Not by way of the runtime: a coroutine less, on the path of every reader.
         results = await runtime.store.apply(call, timeout=runtime.timeout)

@@ -9,7 +9,6 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import waiting
 from support.redis_store import BUCKET, GROUP, batch, creating, opened
 
 from aiecs.core.errors import StoreTimeoutError
@@ -34,7 +33,6 @@ from aiecs.core.interface.store import (
 )
 from aiecs.infrastructure.persistence.stores.memory import MemoryStore
 from aiecs.infrastructure.persistence.stores.redis import store as module
-from aiecs.infrastructure.persistence.stores.redis.layout import Layout
 
 QUICK = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -191,8 +189,7 @@ def test_windows_with_any_hint_show_what_memory_shows(server, prefix, before, as
             ]
             together = batch(*asked, group=place)
             alone = [batch(op, group=place) for op in asked]
-            plans = [Plan("window", op, small=small) for op in asked for small in (False, True)]
-            calls = [port.Call(plan, BUCKET, place, ()) for plan in plans]
+            calls = [port.Call(Plan("window", op), BUCKET, place, ()) for op in asked]
             for one in (together, *alone, *calls):
                 found, expected = await store.apply(one), await memory.apply(one)
                 expected = [log._replace(epoch=log.epoch.replace(other, head)) for log in expected]
@@ -202,57 +199,6 @@ def test_windows_with_any_hint_show_what_memory_shows(server, prefix, before, as
 
 
 _numbers = itertools.count()
-
-
-SMALL = Plan("small", Read("m", port.Arg(0), None, port.Arg(1)), small=True)
-TAIL = port.Call(SMALL, BUCKET, GROUP, (12, 2))
-
-
-async def test_a_small_read_survives_the_loss_of_its_script(server, prefix):
-    async with opened(server.url, prefix) as store:
-        await store.apply(creating(GROUP, BUCKET, Append("m", (b"a", b"b", b"c"), first=10)))
-        for _ in range(2):
-            ((log,), (other,)) = await asyncio.gather(store.apply(TAIL), store.apply(TAIL))
-            assert (log.base, log.next, log.first, log.items) == (10, 13, 12, [b"c"])
-            assert other == log
-            server.command("SCRIPT", "FLUSH")
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda head, log: ("HSET", head, "~x", "never"),
-        lambda head, log: ("HSET", head, "~bm", "first"),
-        lambda head, log: ("SET", log, "text"),
-        lambda head, log: ("SET", head, "text"),
-    ],
-)
-async def test_a_small_read_meets_damage_as_a_large_one_does(server, prefix, damage):
-    async with opened(server.url, prefix) as store:
-        await store.apply(creating(GROUP, BUCKET, Append("m", (b"a",), first=10)))
-        layout = Layout(prefix)
-        keys = [layout.key(BUCKET, GROUP, *key) for key in (("map", ""), ("log", "m"))]
-        server.command(*damage(*keys))
-        refused = []
-        for one in (batch(Read("m", 12, limit=2)), TAIL):
-            with pytest.raises(port.CorruptField) as caught:
-                await store.apply(one)
-            refused.append(caught.value.operation)
-        assert refused[0] == refused[1]
-
-
-async def test_a_small_read_of_what_has_expired(server, prefix):
-    async with opened(server.url, prefix) as store:
-        await store.apply(creating(GROUP, BUCKET, Append("m", (b"a", b"b", b"c"), first=10)))
-        ((log,),) = (await store.apply(TAIL),)
-        assert log.items == [b"c"]
-        await store.apply(batch(port.Expire(1)))
-
-        async def gone():
-            return await store.apply(batch(Get(""))) == [{}]
-
-        await waiting.until(gone)
-        assert await store.apply(TAIL) == [port.LogSlice("", 0, 0, 0, [])]
 
 
 # --- odd bytes and ids --------------------------------------------------------------------------

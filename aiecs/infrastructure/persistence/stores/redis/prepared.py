@@ -14,7 +14,6 @@ from aiecs.infrastructure.persistence.stores.redis.reads import ReadShape
 from aiecs.infrastructure.persistence.stores.redis.replies import decoder_of
 from aiecs.infrastructure.persistence.stores.redis.script import unrolled_source
 from aiecs.infrastructure.persistence.stores.redis.scripts import Script, Scripts
-from aiecs.infrastructure.persistence.stores.redis.small_reads import SmallRead, is_small_read
 
 _OWN_ARGUMENTS = 3  # the receipt
 _KNOWN = 4_096
@@ -29,7 +28,7 @@ class Prepared:
 
     __slots__ = (
         "_grouped", "_heads", "_known", "_only_bytes", "_opened", "_suffixes", "_unrolled",
-        "decode", "known_results", "random", "reads", "script", "small",
+        "decode", "known_results", "random", "reads", "script",
     )  # fmt: skip
 
     def __init__(self, plan: port.Plan, layout: Layout, scripts: Scripts) -> None:
@@ -43,7 +42,6 @@ class Prepared:
         self.random = False
         mutating = is_mutating(plan.ops)
         self.reads = None if mutating else ReadShape(plan.ops, raw=plan.raw)
-        self.small = SmallRead(plan, layout) if is_small_read(plan) else None
         source = self._compile(plan) if mutating else None
         self._unrolled = source is not None
         self.script = Script("", "") if source is None else scripts.add(source)

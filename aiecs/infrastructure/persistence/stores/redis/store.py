@@ -30,7 +30,6 @@ from aiecs.infrastructure.persistence.stores.redis.prepared import Prepared
 from aiecs.infrastructure.persistence.stores.redis.reads import Exchange, ReadShape, in_one
 from aiecs.infrastructure.persistence.stores.redis.receipts import of_caller
 from aiecs.infrastructure.persistence.stores.redis.replies import (
-    code_of,
     decoder_of,
     error_of,
     refusal,
@@ -101,7 +100,8 @@ class RedisStore:
         plan, bucket, group, args = batch
         prepared = self._prepared.get(plan) or self._prepare(plan)
         if prepared.reads is not None:
-            return await self._read_plan(prepared, prepared.reads, batch, timeout)
+            call_size(batch)  # for its checks
+            return await self._read(prepared.reads, bucket, group, plan.bind(args), timeout)
         size = prepared.size_of(batch)
         if size < 0:
             full = port.Batch(bucket, group, plan.bind(args), plan.raw)
@@ -252,24 +252,6 @@ class RedisStore:
             results = exchange.results(answers)
             if results is not None:
                 return results
-
-    async def _read_plan(
-        self, prepared: Prepared, shape: ReadShape, call: port.Call, timeout: float | None
-    ) -> list[Any]:
-        call_size(call)  # for its checks
-        small = prepared.small
-        if small is None:
-            plan, bucket, group, args = call
-            return await self._read(shape, bucket, group, plan.bind(args), timeout)
-        lane, deadline = self._lanes_here().small, self._deadline(timeout)
-        for known in (True, False):
-            command = pack_command(small.command(call, known=known))
-            (reply,) = await self._ask(lane, [command], deadline)
-            if not isinstance(reply, Exception):
-                return [small.result(reply)]
-            if not known or code_of(str(reply)) != "NOSCRIPT":
-                break
-        raise error_of(str(reply))
 
     async def _ask(self, lane: Lane, commands: list[bytes], deadline: float) -> list[Any]:
         size = 64 * len(commands)
