@@ -59,6 +59,11 @@ class Emitter:
         """The number of the operation at hand."""
         raise NotImplementedError
 
+    def number_of(self, argument: str) -> str:
+        """An argument as a number; a constant needs no conversion at run time."""
+        constant = argument[:1] == '"' and argument[1:-1].lstrip("-").isdigit()
+        return f"({argument[1:-1]})" if constant else f"num({argument})"
+
 
 class Cursor(Emitter):
     """Arguments `A[p]`, keys `K[k]`, head fields `g[gi]`, results `R[o+1]`: moved at run time."""
@@ -135,6 +140,18 @@ class Cursor(Emitter):
 
     def own_result(self) -> str:
         return "R[o+1]"
+
+    def declare_logs(self, _: int) -> str:
+        """What `base` and `epoch` are kept in."""
+        return "local base,epoch={},{}"
+
+    def base(self, slot: str) -> str:
+        """The first sequence of a log, nil for an absent one."""
+        return f"base[{slot}]"
+
+    def epoch(self, slot: str) -> str:
+        """The epoch of a log, nil for its first."""
+        return f"epoch[{slot}]"
 
     def head_write(self, field: str, value: str) -> None:
         self.line(f"wg[#wg+1]={field} wg[#wg+1]={value}")
@@ -228,6 +245,19 @@ class Unrolled(Emitter):
 
     def own_result(self) -> str:
         return self.results[self.operation]
+
+    def declare_logs(self, count: int) -> str:
+        """What `base` and `epoch` are kept in."""
+        names = ",".join(f"base{slot},epoch{slot}" for slot in range(count))
+        return f"local {names}"
+
+    def base(self, slot: str) -> str:
+        """The first sequence of a log, nil for an absent one."""
+        return "base" + slot.strip('"')
+
+    def epoch(self, slot: str) -> str:
+        """The epoch of a log, nil for its first."""
+        return "epoch" + slot.strip('"')
 
     def head_write(self, field: str, value: str) -> None:
         self.head_writes.extend((field, value))

@@ -27,8 +27,8 @@ class Prepared:
     """How to make the command of one call of a plan."""
 
     __slots__ = (
-        "_grouped", "_heads", "_known", "_only_bytes", "_opened", "_suffixes", "_unrolled",
-        "decode", "known_results", "random", "reads", "script",
+        "_grouped", "_heads", "_known", "_only_bytes", "_opened", "_suffixes", "_template", "_told",
+        "_unrolled", "random", "reads", "script",
     )  # fmt: skip
 
     def __init__(self, plan: port.Plan, layout: Layout, scripts: Scripts) -> None:
@@ -40,15 +40,14 @@ class Prepared:
         self._opened = 0
         self._suffixes: tuple[tuple[bool, str, str], ...] = ()
         self.random = False
+        known = dict(_known_results(plan))
+        self._template = [known.get(number) for number in range(len(plan.ops))]
+        self._told = tuple((n, decoder_of(op)) for n, op in enumerate(plan.ops) if n not in known)
         mutating = is_mutating(plan.ops)
         self.reads = None if mutating else ReadShape(plan.ops, raw=plan.raw)
         source = self._compile(plan) if mutating else None
         self._unrolled = source is not None
         self.script = Script("", "") if source is None else scripts.add(source)
-        self.known_results = tuple(_known_results(plan))
-        known = {number for number, _ in self.known_results}
-        decoders = ((number, decoder_of(op)) for number, op in enumerate(plan.ops))
-        self.decode = tuple((n, d) for n, d in decoders if d is not None and n not in known)
 
     def _compile(self, plan: port.Plan) -> str | None:
         encoded = encode(plan.ops, group=self._grouped)
@@ -60,7 +59,16 @@ class Prepared:
         self._opened = len(set(opened))
         first = _OWN_ARGUMENTS + 1 + self.random
         cells = [_cell(value, first) for value in encoded.arguments]
-        return unrolled_source(encoded.shape, encoded.arguments, cells, raw=plan.raw)
+        known = set(range(len(plan.ops))) - {number for number, _ in self._told}
+        return unrolled_source(encoded.shape, encoded.arguments, cells, known=known, raw=plan.raw)
+
+    def results(self, answer: list[Any]) -> list[Any]:
+        """The results of all operations, from the script's {1, result, ...}."""
+        results = self._template.copy()
+        for position, (number, decode) in enumerate(self._told, 1):
+            value = answer[position]
+            results[number] = value if decode is None else decode(value)
+        return results
 
     def size_of(self, call: port.Call) -> int:
         """The call's size in bytes; `InvalidInputError` when it breaks a rule of the port.
@@ -110,7 +118,7 @@ def _names_group(op: port.Op) -> bool:
 def _cell(value: Any, first: int) -> str:
     """An argument of the script as Lua: a literal, or that ARGV which an open value becomes."""
     if type(value) is port.Arg:
-        return f"ARGV[{first + value.position}]"
+        return f"A[{first + value.position}]"
     return _literal(value)
 
 

@@ -11,14 +11,15 @@ A shape is a tuple of steps: operation codes with the class of their key (`h` th
 Integers go to commands as numbers: the server prints them exactly (below 2^53), formatting them
 here cost a fifth of a short script.
 
-It answers {1, results}, {2} (seen and applied), {0, operation, found} (refused), {3, operation}
-(corrupt) or {4} (seen so long ago that it is not known how it ended). Operations -1 and -3: the
-group is missing, expired; -2: seen and refused, or out of order.
+It answers {1, results} (a plan's: {1, result, ...}), {2} (seen and applied), {0, operation, found}
+(refused), {3, operation} (corrupt) or {4} (seen so long ago that it is not known how it ended).
+Operations -1 and -3: the group is missing, expired; -2: seen and refused, or out of order.
 Arguments: the receipt (`receipts`), random, raw, then what `encode` lists.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 from aiecs.infrastructure.persistence.stores.redis import receipts
@@ -46,7 +47,8 @@ class Shape(NamedTuple):
     creates: bool
 
 
-_START = "local K,call,num,fmt=KEYS,redis.call,tonumber,string.format"
+_START = "local K,A,call,num=KEYS,ARGV,redis.call,tonumber"
+_FORMAT = "local fmt=string.format"
 _CLOCK = "local t=call('TIME') local now=t[1]*1000000+t[2]"
 _MOST = 120
 # Lua's stack takes some 8,000 values at once.
@@ -87,8 +89,8 @@ def dynamic_source(shape: Shape) -> str:
     body = _body(shape, e)
     bucket, head = "unpack(A,8,7+num(A[6]))", f"unpack(A,h,math.min(i,h+{_AT_ONCE - 1}))"
     lines = [
-        "local A=ARGV",
         _START,
+        _FORMAT,
         "local B,W,N,P,RANDOM,RAW=K[1],A[1],A[2],A[3],A[4],A[5]",
         _CLOCK,
         f"local b=call('HMGET',B,W{',' + bucket if 'b' in shape.logs else ''})",
@@ -109,11 +111,12 @@ def dynamic_source(shape: Shape) -> str:
 
 
 def unrolled_source(
-    shape: Shape, constants: list[Any], cells: list[str], *, raw: bool
+    shape: Shape, constants: list[Any], cells: list[str], *, known: Container[int], raw: bool
 ) -> str | None:
     """The script of a plan: its constants in the text. `cells` are the arguments as Lua.
 
-    None for one that is too long: Lua takes some 200 variables and arguments of a call.
+    It answers {1, result, ...}, without the results of the operations in `known`. None for one
+    that is too long: Lua takes some 200 variables and arguments of a call.
     """
     if len(cells) > _MOST:
         return None
@@ -128,10 +131,12 @@ def unrolled_source(
     writes = ",".join(e.head_writes)
     bucket = ",".join(["B", "W", *fields[:buckets]])
     results = (e.results + ["0"] * e.operation)[: e.operation]
+    told = ["1", *(text for number, text in enumerate(results) if number not in known)]
     lines = [
         _START,
-        f"local B,W,N,P,RAW=K[1],ARGV[1],ARGV[2],ARGV[3],'{raw:d}'",
-        "local RANDOM=ARGV[4]" if "val" in e.needs else "",
+        f"local B,W,N,P,RAW=K[1],A[1],A[2],A[3],'{raw:d}'",
+        "local RANDOM=A[4]" if "val" in e.needs else "",
+        _FORMAT if {"val", "text"} & e.needs else "",
         _CLOCK,
         f"local b={{call('HGET',B,W)}}" if not buckets else f"local b=call('HMGET',{bucket})",  # noqa: F541
         receipts.opening(own=False),
@@ -141,7 +146,7 @@ def unrolled_source(
         body,
         f"call('HSET',G,{writes})" if writes else "",
         *_finish(e),
-        f"return {{1,{{{','.join(results)}}}}}",
+        f"return {{{','.join(told)}}}",
     ]
     return "\n".join(line for line in lines if line)
 
@@ -207,17 +212,18 @@ def _reads_head(shape: Shape) -> bool:
 
 def _log_marks(shape: Shape, e: Emit, operations: list[str]) -> list[str]:
     """The first sequence and epoch of each log; `operations` are those that name it first."""
-    lines = ["local base,epoch={},{}"] if shape.logs else []
+    lines = [e.declare_logs(len(shape.logs))] if shape.logs else []
     places = {"g": 3, "b": 2}
     cursor = " p=p+1" if isinstance(e, Cursor) else ""
     for slot, (log, operation) in enumerate(zip(shape.logs, operations, strict=False)):
         at = places[log]
         places[log] = at + 2
         corrupt = e.corrupt(operation)
+        quoted = f'"{slot}"'
         lines.append(
             f"do local v,e={log}[{at}],{log}[{at + 1}] "
-            f"if v then v=num(v) if not v then {corrupt} end base['{slot}']=v end "
-            f"if e then e=num(e) if not e then {corrupt} end epoch['{slot}']=e end"
+            f"if v then v=num(v) if not v then {corrupt} end {e.base(quoted)}=v end "
+            f"if e then e=num(e) if not e then {corrupt} end {e.epoch(quoted)}=e end"
             f"{cursor} end"
         )
     return lines

@@ -1,4 +1,4 @@
-"""The Lua of the writes to logs: `base[slot]` and `epoch[slot]` hold what stood in the head.
+"""The Lua of the writes to logs: `e.base` and `e.epoch` hold what stood in the head.
 
 `h` is a key class, as in `script_operations`.
 """
@@ -15,11 +15,12 @@ def append(e: Emit, h: str, *, stamped: bool) -> None:
         e.key(), e.take(), e.count(), e.take(), e.take(), e.take(),
     )  # fmt: skip
     base, length = e.name("x"), e.name("x")
-    e.line(f"local {base}=base[{slot}]")
+    e.line(f"local {base}={e.base(slot)}")
     e.line(f"if not {base} and call('LLEN',{key})>0 then call('DEL',{key}) end")
     items = _stamped_items(e, count) if stamped else e.span(count)
     e.line(f"local {length}=call('RPUSH',{key},{items})")
-    e.line(f"if not {base} then {base}={first}~='' and num({first}) or now base[{slot}]={base}")
+    start = f"{first}~='' and {e.number_of(first)} or now"
+    e.line(f"if not {base} then {base}={start} {e.base(slot)}={base}")
     e.line(f"call('HSET',{head},'~b'..{field},{base})")
     e.line(f"if {epoch}~='0' then call('HSET',{head},'~e'..{field},{epoch}) end end")
     if h == "g":
@@ -43,12 +44,12 @@ def trim(e: Emit, h: str) -> None:
     head = "G" if h == "g" else "B"
     key, slot, field, kind, bound = e.key(), e.take(), e.take(), e.take(), e.take()
     cut = e.name("x")
-    e.line(f"local {cut}=0 do local bs=base[{slot}] if bs then")
+    e.line(f"local {cut}=0 do local bs={e.base(slot)} if bs then")
     e.line(f"local len=call('LLEN',{key})")
-    e.line(f"{cut}={kind}=='k' and len-num({bound}) or num({bound})-bs")
+    e.line(f"{cut}={kind}=='k' and len-{e.number_of(bound)} or {e.number_of(bound)}-bs")
     e.line(f"if {cut}>len then {cut}=len end if {cut}<0 then {cut}=0 end")
     e.line(f"if {cut}>0 then call('LTRIM',{key},{cut},-1)")
-    e.line(f"base[{slot}]=bs+{cut} call('HSET',{head},'~b'..{field},bs+{cut})")
+    e.line(f"{e.base(slot)}=bs+{cut} call('HSET',{head},'~b'..{field},bs+{cut})")
     e.line("end end end")
     e.result(cut)
 
@@ -56,12 +57,12 @@ def trim(e: Emit, h: str) -> None:
 def truncate(e: Emit, h: str) -> None:
     """`Truncate`."""
     key, slot, field, start, cut = e.key(), e.take(), e.take(), e.take(), e.name("x")
-    e.line(f"local {cut}=0 do local bs=base[{slot}] if bs then")
-    e.line(f"local len,keep=call('LLEN',{key}),num({start})-bs if keep<0 then keep=0 end")
+    e.line(f"local {cut}=0 do local bs={e.base(slot)} if bs then")
+    e.line(f"local len,keep=call('LLEN',{key}),{e.number_of(start)}-bs if keep<0 then keep=0 end")
     e.line(f"if keep<len then {cut}=len-keep")
     e.line(f"if keep==0 then call('DEL',{key}) else")
     e.line(f"call('LTRIM',{key},0,keep-1) end")
-    e.line(_next_epoch(h, slot, field))
+    e.line(_next_epoch(e, h, slot, field))
     e.line("end end end")
     e.result(cut)
 
@@ -71,7 +72,7 @@ def redact(e: Emit, h: str) -> None:
     key, slot, field, item, count = e.key(), e.take(), e.take(), e.take(), e.count()
     hits = e.name("x")
     sequences = e.texts(count)
-    e.line(f"local {hits}=0 do local bs=base[{slot}] if bs then local len=call('LLEN',{key})")
+    e.line(f"local {hits}=0 do local bs={e.base(slot)} if bs then local len=call('LLEN',{key})")
 
     def blank(i: Index) -> None:
         e.line(f"do local at=num({sequences(i)})-bs if at>=0 and at<len then")
@@ -79,14 +80,14 @@ def redact(e: Emit, h: str) -> None:
 
     e.each(count, blank)
     e.line(f"if {hits}>0 then")
-    e.line(_next_epoch(h, slot, field))
+    e.line(_next_epoch(e, h, slot, field))
     e.line("end end end")
     e.result(hits)
 
 
-def _next_epoch(h: str, slot: str, field: str) -> str:
+def _next_epoch(e: Emit, h: str, slot: str, field: str) -> str:
     head = "G" if h == "g" else "B"
-    return f"call('HSET',{head},'~e'..{field},(epoch[{slot}] or 0)+1)"
+    return f"call('HSET',{head},'~e'..{field},({e.epoch(slot)} or 0)+1)"
 
 
 def delete_log(e: Emit, h: str) -> None:

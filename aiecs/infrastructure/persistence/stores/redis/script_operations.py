@@ -74,7 +74,7 @@ def _require_equals(e: Emit, h: str) -> None:
 def _require_at_most(e: Emit, h: str) -> None:
     value = _field(e, h)
     kind, bound, limit, number = e.take(), e.take(), e.name("x"), e.name("x")
-    e.line(f"local {limit}=num({bound}) if {kind}=='n' then {limit}={limit}+now end")
+    e.line(f"local {limit}={e.number_of(bound)} if {kind}=='n' then {limit}={limit}+now end")
     e.line(f"if not {value} then {e.refuse()} end")
     e.line(f"local {number}={e.use('int')}({value}) if not {number} then {e.corrupt()} end")
     e.line(f"if {number}>{limit} then {e.refuse(value)} end")
@@ -92,7 +92,7 @@ def _require_fields(e: Emit, h: str) -> None:
 
 
 def _require_before(e: Emit, _: str) -> None:
-    e.line(f"if now>num({e.take()}) then {e.refuse('now')} end")
+    e.line(f"if now>{e.number_of(e.take())} then {e.refuse('now')} end")
 
 
 def _get(e: Emit, h: str) -> None:
@@ -132,7 +132,7 @@ def _incr(e: Emit, h: str) -> None:
 
     def add(i: Index) -> None:
         e.line(f"do local w=0 if {values(i)} then w={e.use('int')}({values(i)}) end")
-        e.line(f"if not w then {e.corrupt()} end w=w+num({deltas(i)})")
+        e.line(f"if not w then {e.corrupt()} end w=w+{e.number_of(deltas(i))}")
         e.line(f"if w>9007199254740991 or w<-9007199254740991 then {e.refuse(values(i))} end")
         e.line(f"{sums}[{i}]=w end")
 
@@ -250,13 +250,13 @@ def _expire(e: Emit, _: str) -> None:
         e.line("exp=nil call('HDEL',G,'~x') call('PERSIST',G)")
         e.each(count, lambda _: e.line(f"call('PERSIST',{e.key()})"))
     elif isinstance(e, Unrolled):
-        e.line(f"exp=now+num({ttl})")
+        e.line(f"exp=now+{e.number_of(ttl)}")
         e.head_write("'~x'", "exp")
         _renew(e, count)
     else:
         e.line(f"if {ttl}=='' then exp=nil call('HDEL',G,'~x') call('PERSIST',G)")
         e.line(f"for i=1,{count} do call('PERSIST',K[k]) k=k+1 end else")
-        e.line(f"exp=now+num({ttl})")
+        e.line(f"exp=now+{e.number_of(ttl)}")
         e.head_write("'~x'", "exp")
         _renew(e, count)
         e.line("end")

@@ -122,12 +122,7 @@ class RedisStore:
         answer = await future
         if type(answer) is not list or answer[0] != 1:
             return self._refused(answer)
-        results: list[Any] = answer[1]
-        for number, value in prepared.known_results:
-            results[number] = value
-        for number, decode in prepared.decode:
-            results[number] = decode(results[number])
-        return results
+        return prepared.results(answer)
 
     async def _apply(self, batch: port.Batch, timeout: float | None) -> list[Any] | None:
         check(batch)
