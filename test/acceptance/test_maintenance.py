@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 
 import pytest
 from support.waiting import expired, swept
 
 from aiecs import ContextEngine, InvalidInputError
-from aiecs.core.interface.store import Batch, IndexPut, IndexRange, Put
+from aiecs.core.errors import StoreTimeoutError
+from aiecs.core.interface.store import Batch, CorruptField, IndexPut, IndexRange, Put
 from aiecs.core.keys import session_place
 from aiecs.domain.context import maintenance
 from aiecs.domain.context.indexes import SESSIONS, entries, sessions_of
@@ -257,3 +259,87 @@ async def test_a_creation_that_took_too_long_starts_over(timed):
     place = SESSIONS[session_place("s").bucket % 16]
     (entry,) = await entries(engine._on.runtime, (place,), IndexRange("_"))
     assert entry.score > store.memory._state.now() - HOUR
+
+
+# --- clean-up that goes wrong -------------------------------------------------------------------
+
+
+async def test_a_session_kept_for_its_thread_is_counted_out_once(timed):
+    """Clean-up settles it, keeping head and owner; later it goes for good, and counts no more."""
+    engine, store = timed
+    await engine.create_session("x", "u")
+    await engine.store_checkpoint("x", "c", {"a": 1})
+    await engine.end_session("x")
+    store.ahead += 48 * HOUR
+    await engine.create_session("other", "u")
+
+    assert await engine.cleanup_expired_sessions(24 * 30) == 0  # the head is still there
+    await engine.delete_thread("x")
+    assert await engine.cleanup_expired_sessions(24 * 30) == 0
+
+    metrics = await engine.get_metrics()
+    assert (metrics["total_sessions"], metrics["active_sessions"]) == (1, 1)
+
+
+async def test_recounting_leaves_out_a_session_that_is_kept_for_its_thread(timed):
+    engine, store = timed
+    await engine.create_session("x", "u")
+    await engine.store_checkpoint("x", "c", {"a": 1})
+    await engine.end_session("x")
+    store.ahead += 48 * HOUR
+    await engine.cleanup_expired_sessions(24 * 30)
+    await engine.create_session("other", "u")
+
+    await engine._on.maintenance.recount()
+
+    metrics = await engine.get_metrics()
+    assert (metrics["total_sessions"], metrics["active_sessions"]) == (1, 1)
+
+
+async def test_when_one_removal_fails_no_other_goes_on_behind_the_caller(timed, monkeypatch):
+    engine, store = timed
+    for number in range(200):
+        await engine.create_session(f"s{number}", "u")
+    store.ahead += 48 * HOUR
+    apply, calls = store.apply, itertools.count()
+
+    async def failing(batch, **options):
+        await asyncio.sleep(0)
+        if next(calls) == 100:
+            raise StoreTimeoutError("slow")
+        return await apply(batch, **options)
+
+    monkeypatch.setattr(store, "apply", failing)
+    with pytest.raises(StoreTimeoutError):
+        await engine.cleanup_expired_sessions()
+
+    made = next(calls)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert next(calls) == made + 1
+    total = (await engine.get_metrics())["total_sessions"]
+    assert 0 < total < 200
+    assert await engine.cleanup_expired_sessions() == total
+
+
+async def test_one_damaged_session_does_not_keep_the_others(timed, monkeypatch):
+    """On Redis a head may be a key of another type; then every batch on it says so."""
+    engine, store = timed
+    for number in range(20):
+        await engine.create_session(f"s{number}", "u")
+    store.ahead += 48 * HOUR
+    apply, damaged = store.apply, session_place("s7").group
+
+    async def on_damage(batch, **options):
+        if batch.group == damaged:
+            raise CorruptField(-1)
+        return await apply(batch, **options)
+
+    monkeypatch.setattr(store, "apply", on_damage)
+
+    assert await engine.cleanup_expired_sessions() == 19
+    health = await engine.health_check()
+    assert (health["status"], health["issues"]) == (
+        "degraded",
+        ["1 corrupt records were left out of answers"],
+    )

@@ -26,3 +26,16 @@ assert all(hasattr(package, name) for name in package.__all__)
 assert set(package.__all__) <= set(dir(package))
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_engine_s_hints_can_be_read_and_its_import_brings_no_codec():
+    code = """
+import sys, typing
+from aiecs.domain.context import ContextEngine, ContextWindow
+assert not {"msgspec", "pydantic_settings", "redis", "sqlite3"} & set(sys.modules)
+methods = [method for name, method in vars(ContextEngine).items() if callable(method)]
+assert len(methods) > 25
+for one in (*methods, ContextWindow):
+    typing.get_type_hints(one)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -79,6 +79,7 @@ def test_a_call_becomes_the_batch_it_stands_for():
         call(*GOOD[:4], 0),
         call(*GOOD[:4], 10**16),
         call(*GOOD[:4], 1.5),
+        call(*GOOD[:2], port.NOW, 0, 1),
         call(*GOOD[:4]),
         call(*GOOD, bucket=-1),
         call(*GOOD, bucket=16_384),
@@ -96,9 +97,7 @@ def test_what_breaks_a_rule_is_refused_on_the_fast_way_too(plan: port.Plan, bad:
         checked(bad._replace(plan=plan))
 
 
-@pytest.mark.parametrize(
-    "args", [(None, *GOOD[1:]), (*GOOD[:4], None), GOOD, (*GOOD[:2], port.NOW, 0, 1)]
-)
+@pytest.mark.parametrize("args", [(None, *GOOD[1:]), (*GOOD[:4], None), GOOD])
 def test_what_keeps_the_rules_is_taken_on_the_fast_way_too(args: tuple[Any, ...]):
     batch, _ = checked(call(*args, plan=seen()))
 

@@ -195,6 +195,7 @@ class _Checker:
         self.names.append(op.field)
         if op.value is not None and type(op.value) is not bytes:
             _refuse(f"RequireEquals compares with bytes or None, got {type(op.value).__name__}")
+        self.size += len(op.value or b"")
 
     def at_most(self, op: port.RequireAtMost, number: int) -> None:
         self.names.append(op.field)

@@ -12,6 +12,7 @@ _LARGE = 1024 * 1024
 _Bounds = tuple[int, int, bool] | None
 _INTEGER = (-port.MAX_INTEGER, port.MAX_INTEGER, False)
 _TTL = (1, LONGEST, True)
+_PLAIN = frozenset({bytes, int, type(None)})
 _BOUND = (-port.MAX_INTEGER, port.MAX_INTEGER, True)
 _COUNT = (0, port.MAX_INTEGER, False)
 
@@ -31,6 +32,8 @@ def checked(batch: port.Batch | port.Call) -> tuple[port.Batch, int]:
     if isinstance(batch, port.Batch):
         return batch, check(batch)
     plan, bucket, group, args = batch
+    if not _PLAIN.issuperset(map(type, args)):
+        raise InvalidInputError(f"{plan} takes bytes, ints and None")
     try:
         full = port.Batch(bucket, group, plan.bind(args), plan.raw)
     except (IndexError, TypeError) as error:
@@ -41,7 +44,7 @@ def checked(batch: port.Batch | port.Call) -> tuple[port.Batch, int]:
     if size < 0:
         size = check(full)
         if rule is None and note not in plan.notes:
-            plan.notes[note] = _rule(plan, size - _open_bytes(args) - len(group.encode()))
+            plan.notes[note] = _rule(plan, args, size - len(group.encode()))
     return full, size
 
 
@@ -73,10 +76,10 @@ def _measure(rule: _Rule, bucket: int, group: str, args: tuple[Any, ...]) -> int
     return size if size < _LARGE else -1
 
 
-def _rule(plan: port.Plan, size: int) -> _Rule | None:
+def _rule(plan: port.Plan, args: tuple[Any, ...], size: int) -> _Rule | None:
     """What the values of later calls have to keep; None where only the full check can tell.
 
-    `size` is what a batch that the full check has let pass holds beside its values and its group.
+    `size` is that of a batch with these values, without its group, which the check has let pass.
     """
     found: dict[int, _Bounds] = {}
     for op in plan.ops:
@@ -85,9 +88,10 @@ def _rule(plan: port.Plan, size: int) -> _Rule | None:
                 if value.position in found:
                     return None
                 found[value.position] = bounds
-    if sorted(found) != list(range(len(found))) or len(found) != _count(plan.ops):
+    if sorted(found) != list(range(len(args))) or len(found) != _count(plan.ops):
         return None
-    return _Rule(size, tuple(found[position] for position in range(len(found))))
+    held = sum(len(value) for value in args if type(value) is bytes)
+    return _Rule(size - held, tuple(found[position] for position in range(len(found))))
 
 
 def _places(op: port.Op) -> list[tuple[Any, _Bounds]]:
@@ -109,10 +113,6 @@ def _places(op: port.Op) -> list[tuple[Any, _Bounds]]:
         case port.Read(start=start, stop=stop, limit=limit, base=base):
             found = [(start, _BOUND), (stop, _BOUND), (base, _BOUND), (limit, _COUNT)]
     return found
-
-
-def _open_bytes(args: tuple[Any, ...]) -> int:
-    return sum(len(value) for value in args if type(value) is bytes)
 
 
 def _count(value: Any) -> int:

@@ -77,8 +77,9 @@ class Plan:
     """The shape of a hot batch, written once; `Arg` marks the values that each call brings.
 
     Open values: items of `Append`, fields of `Put`, deltas of `Incr`, `RequireEquals.value`,
-    `RequireAtMost.limit`, `RequireBefore.time`, `Expire.ttl`; all of `Read` but its key. `raw` is
-    that of the batch.
+    `RequireAtMost.limit`, `RequireBefore.time`, `Expire.ttl`; start, stop, limit and base of
+    `Read`. They are bytes, ints and None, never values that the store fills in. `raw` is that of
+    the batch.
     """
 
     __slots__ = ("bind", "name", "notes", "ops", "raw")

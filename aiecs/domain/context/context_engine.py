@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.interface.storage_interface import ICheckpointerBackend, IStorageBackend
 from aiecs.core.interface.store import Store
 from aiecs.domain.context.configuration import Config, checked_observers
+from aiecs.domain.context.conversation_models import (
+    AgentCommunicationMessage,
+    ConversationParticipant,
+    ConversationSession,
+)
 from aiecs.domain.context.lifecycle import Lifecycle
 from aiecs.domain.context.models import ConversationMessage, DeletionReport, Page, SessionMetrics
 from aiecs.domain.context.monitoring import Observer, operation
 from aiecs.domain.context.window import ContextWindow, latest_that_fit
-
-if TYPE_CHECKING:
-    from aiecs.domain.context.conversation_models import (
-        AgentCommunicationMessage,
-        ConversationParticipant,
-        ConversationSession,
-    )
-    from aiecs.domain.task.task_context import TaskContext
+from aiecs.domain.task.task_context import TaskContext
 
 
 class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):

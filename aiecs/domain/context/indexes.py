@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from aiecs.core.interface.store import (
@@ -144,12 +145,11 @@ async def drop_stale(runtime: Runtime, gone: Iterable[Entry], now: int) -> None:
     for entry in gone:
         if entry.score < old:
             members[entry.place].append(entry.member)
-    drops = [
-        Batch(
-            place.bucket, "", (IndexDelete(place.key, tuple(names[start : start + _LONGEST]), old),)
-        )
+    drops = (
+        Batch(place.bucket, "", (IndexDelete(place.key, tuple(part), old),))
         for place, names in members.items()
-        for start in range(0, len(names), _LONGEST)
-    ]
-    for start in range(0, len(drops), _AT_ONCE):
-        await asyncio.gather(*map(runtime.apply, drops[start : start + _AT_ONCE]))
+        for part in (names[start : start + _LONGEST] for start in range(0, len(names), _LONGEST))
+    )
+    while some := list(islice(drops, _AT_ONCE)):
+        await asyncio.gather(*map(runtime.apply, some))
+        await asyncio.sleep(0)  # a store in memory never yields by itself

@@ -125,7 +125,7 @@ class Maintenance:
             session = await read_session(self._runtime, session_id)
             if session is not None:
                 totals["sessions"] += session.holds.sessions
-                totals["ended"] += "st" in session.head
+                totals["ended"] += session.holds.sessions if "st" in session.head else 0
                 totals["messages"] += session.holds.messages
         async for thread_id in self._members(THREADS):
             thread = await read_thread(self._runtime, thread_id)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 _NAMESAKE = port.Plan("namesake", port.Get("", ("~i",)), raw=True)
 _LOOK = port.Get("", ("u", "st"))
-_PLAIN = (port.RequireEquals("", "cn", None), port.RequireEquals("", "hn", None), _LOOK)
+_PLAIN: tuple[port.Op, ...] = (
+    *(port.RequireEquals("", field, None) for field in ("cn", "hn", "gone")),
+    _LOOK,
+)
 _DELETES = tuple(port.Delete(key, kind=kind) for kind, key in session_keys())
 
 
@@ -37,7 +40,9 @@ async def retire_plain(
 ) -> Retired | None:
     """Remove a session without write since `idle_before` (microseconds; None: an expired one).
 
-    None: it is not due, or not plain, or somebody else removes it.
+    None: it is not due, or not plain, or somebody else removes it. When the answer was lost with a
+    connection, what the session held is not known any more: the engine's totals keep it until
+    `recount`.
     """
     ((namesake,),) = await runtime.ask(thread_place(session_id), _NAMESAKE)
     if namesake is not None:
@@ -49,7 +54,7 @@ async def retire_plain(
         return Retired(gone=True)
     except (port.GuardFailed, port.CorruptField):
         return None
-    if results is None:  # sent again, and applied before: what it held is not known any more
+    if results is None:  # sent again, and applied before
         report = DeletionReport(sessions=1)
         runtime.counters.subtract(report, ended=0)
         return Retired(gone=True, removed=report)

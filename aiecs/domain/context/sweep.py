@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
-from aiecs.core.interface.store import IndexRange
+from aiecs.core.interface.store import CorruptField, IndexRange
 from aiecs.domain.context.groups import Retired, retire_session, retire_thread
 from aiecs.domain.context.indexes import (
     SESSIONS,
@@ -23,7 +24,7 @@ from aiecs.domain.context.runtime import Runtime
 
 _PAGE = 1_000
 _AT_ONCE = 64
-_REMEMBERED = 10_000
+_REMEMBERED = 4_000
 _MARGIN = 60_000_000
 
 
@@ -32,6 +33,7 @@ class _Sweep(NamedTuple):
 
     places: tuple[IndexPlace, ...]
     retire: Callable[[str], Awaitable[Retired]]
+    damaged: Callable[[str], None]
     high: int
     now: int
 
@@ -56,7 +58,9 @@ async def sweep_sessions(runtime: Runtime, idle: int | None = None) -> int:
 
     # An entry may be a little younger than the write that it stands for.
     high = now - min(spans) + _MARGIN
-    return await _run(runtime, _Sweep(SESSIONS, retire, high, now))
+    return await _run(
+        runtime, _Sweep(SESSIONS, retire, partial(runtime.note_corrupt, "session"), high, now)
+    )
 
 
 async def sweep_threads(runtime: Runtime) -> int:
@@ -69,7 +73,9 @@ async def sweep_threads(runtime: Runtime) -> int:
 
     now = await store_time(runtime)
     high = now - runtime.checkpoint_ttl + _MARGIN
-    return await _run(runtime, _Sweep(THREADS, retire, high, now))
+    return await _run(
+        runtime, _Sweep(THREADS, retire, partial(runtime.note_corrupt, "thread"), high, now)
+    )
 
 
 async def _run(runtime: Runtime, sweep: _Sweep) -> int:
@@ -89,15 +95,24 @@ async def _run(runtime: Runtime, sweep: _Sweep) -> int:
 
 async def _retired(sweep: _Sweep, page: list[Entry]) -> list[tuple[Entry, Retired]]:
     """What became of each, many at a time: neither this process nor the server waits long."""
-    left = iter(page)
+    left = (entry for entry in page)
     done: list[tuple[Entry, Retired]] = []
 
     async def work() -> None:
         for entry in left:
-            done.append((entry, await sweep.retire(entry.member)))
+            try:
+                done.append((entry, await sweep.retire(entry.member)))
+            except CorruptField:
+                sweep.damaged(entry.member)
+            except BaseException:
+                left.close()
+                raise
             await asyncio.sleep(0)  # a store in memory never yields by itself
 
-    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
+    # No one is left running when another fails: nobody would wait for them.
+    for end in await asyncio.gather(*(work() for _ in range(_AT_ONCE)), return_exceptions=True):
+        if isinstance(end, BaseException):
+            raise end
     return done
 
 

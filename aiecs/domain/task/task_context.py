@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiecs.core.clock import from_micros, parse_time, utcnow
-from aiecs.core.codec import decode, encode
 from aiecs.core.errors import CorruptRecordError, InvalidInputError
 from aiecs.domain.record import Record, copied
 from aiecs.domain.task.task_file import file_for, read_file, replace_file
@@ -165,7 +164,11 @@ class TaskContext:
         Keys that this context has already win over saved ones; the saved history comes
         first. Blocks for the disk. `CorruptRecordError` for a file that is no context.
         """
-        data = read_file(self.file) if self.file is not None else None
+        if self.file is None:
+            return False
+        from aiecs.core.codec import MAX_BYTES, decode  # costs half as much as the engine's import
+
+        data = read_file(self.file, MAX_BYTES)
         if data is None:
             return False
         try:
@@ -182,6 +185,8 @@ class TaskContext:
         """
         if self.file is None:
             raise InvalidInputError("a TaskContext without task_dir cannot be saved")
+        from aiecs.core.codec import encode  # as above
+
         replace_file(self.file, encode(self.to_dict(), what="task context"))
 
     def _take_over(self, saved: TaskContext) -> None:

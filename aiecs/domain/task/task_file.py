@@ -8,7 +8,6 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
-from aiecs.core.codec import MAX_BYTES
 from aiecs.core.errors import CorruptRecordError
 
 
@@ -22,15 +21,15 @@ def file_for(directory: Path, *ids: str) -> Path:
     return directory / f"{digest.hexdigest()}.json"
 
 
-def read_file(path: Path) -> bytes | None:
-    """What `path` holds, None if there is no such file; `CorruptRecordError` above 8 MiB."""
+def read_file(path: Path, max_bytes: int) -> bytes | None:
+    """What `path` holds, None if there is no such file; `CorruptRecordError` if it is larger."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(max_bytes + 1)
     except FileNotFoundError:
         return None
-    if len(data) > MAX_BYTES:
-        raise CorruptRecordError(f"{path} has more than {MAX_BYTES} bytes")
+    if len(data) > max_bytes:
+        raise CorruptRecordError(f"{path} has more than {max_bytes} bytes")
     return data
 
 

@@ -158,6 +158,33 @@ class PlanContract:
             await self._call(here, _ADD, *args)
         assert await here.state() == before
 
+    @pytest.mark.parametrize("value", [port.NOW, port.NEW_INCARNATION, [b"x"], "x", 1.5, True])
+    async def test_a_call_brings_plain_values_only(self, here: Place, value: Any) -> None:
+        await here.create(Put("m", {"n": b"5"}))
+        looks = Plan("contract looks", port.RequireAtMost("m", "n", Arg(0)), port.Get("m"))
+        writes = Plan("contract writes", Put("m", {"new": Arg(0)}))
+
+        for plan in (looks, writes):
+            with pytest.raises(InvalidInputError):
+                await self._call(here, plan, value)
+        assert await self._call(here, looks, 5) == [None, {"n": b"5"}]
+        assert await here.map() == {"n": b"5"}
+
+    async def test_large_guards_and_first_values_do_not_lift_the_limit_of_a_batch(
+        self, here: Place
+    ) -> None:
+        await here.create(Put("m", {"old": b"1"}))
+        plan = Plan(
+            "contract large", port.RequireEquals("m", "old", Arg(0)), Put("m", {"x": Arg(1)})
+        )
+        with pytest.raises(InvalidInputError):
+            await self._call(here, plan, b"x" * port.MAX_BATCH_BYTES, b"y")
+        with pytest.raises(port.GuardFailed):
+            await self._call(here, plan, b"x" * (port.MAX_BATCH_BYTES // 2), b"y")
+        with pytest.raises(InvalidInputError):
+            await self._call(here, plan, b"1", b"y" * (port.MAX_BATCH_BYTES + 1))
+        assert await here.map() == {"old": b"1"}
+
     @pytest.mark.parametrize("place", [(-1, "s:one"), (port.BUCKETS, "s:one"), (7, "a/b"), (7, "")])
     async def test_a_call_to_nowhere_is_refused(self, here: Place, place: tuple[int, str]) -> None:
         await here.create()

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiecs.core.errors import InvalidInputError
+from aiecs.domain.context.models import ConversationMessage
 
 if TYPE_CHECKING:
     from aiecs.domain.context.conversations import Conversations
-    from aiecs.domain.context.models import ConversationMessage
 
-TokenCounter = Callable[["ConversationMessage"], int]
+TokenCounter = Callable[[ConversationMessage], int]
 """How many tokens a message takes in the model's context."""
 
 _PAGE = 100

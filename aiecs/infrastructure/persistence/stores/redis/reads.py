@@ -12,6 +12,7 @@ from aiecs.infrastructure.persistence.stores.redis.log_window import Command, Lo
 from aiecs.infrastructure.persistence.stores.redis.replies import error_of, text_map
 
 _TIES = 64
+_MOST_FIELDS = 2_000  # a script, which may have to send the command, takes some 8,000 words
 _AGAIN = object()
 _NO_LOG = port.LogSlice("", 0, 0, 0, [])
 _IN_ONE = """local r,p={},1
@@ -41,12 +42,13 @@ class ReadShape:
         self.group = any(map(_names_group, ops))
         self.timed = (self.group and not raw) or any(map(_names_time, ops))
         self.bucket_marks = _marks(ops, own=True)
-        self.whole_head = any(type(op) is port.Get and op == (port.Get("")) for op in ops)
         fields = ["~i", "~x", *_marks(ops, own=False)]
         for op in ops:
             if getattr(op, "key", None) == "":
                 fields.extend(_fields_of(op))
         self.head_fields = tuple(dict.fromkeys(fields))
+        whole = any(type(op) is port.Get and op == port.Get("") for op in ops)
+        self.whole_head = whole or len(self.head_fields) > _MOST_FIELDS
 
 
 def _names_group(op: port.Op) -> bool:
