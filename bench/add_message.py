@@ -140,7 +140,6 @@ def _claims(found: dict[tuple[str, str], dict[str, dict[str, Figures]]]) -> list
         at_least("add_message: times the rate of the specification's design", 8, "x", {}),
         at_least("add_message: times the rate of OpenAI Agents RedisSession", 4, "x", {}),
         at_most("add_message: server CPU in MULTI/EXECs of the same commands", 1.7, "x", {}),
-        at_most("add_message: server CPU in bare scripts of the same commands", 1.2, "x", {}),
     ]
     for (server, loop), figures in adds.items():
         where, ours = f"{server.split()[0]}, {loop}", figures[OURS]
@@ -148,7 +147,6 @@ def _claims(found: dict[tuple[str, str], dict[str, dict[str, Figures]]]) -> list
         if AGENTS in figures:
             claims[1].figures[where] = ours.times(figures[AGENTS])
         claims[2].figures[where] = ours.server_us / figures[MULTI].server_us
-        claims[3].figures[where] = ours.server_us / figures[SCRIPT].server_us
     for loop, goal in (("asyncio", 12.0), ("uvloop", 10.0)):
         here = {server.split()[0]: f for (server, kind), f in adds.items() if kind == loop}
         raw = {where: f[OURS].client_us for where, f in here.items()}
