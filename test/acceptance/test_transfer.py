@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,14 @@ from aiecs.core.errors import ContextEngineError, StoreUnavailableError
 from aiecs.core.interface.store import Batch, Redact
 from aiecs.core.keys import session_place
 from aiecs.domain.context import ContextEngine
-from aiecs.domain.context.transfer import CheckpointRecord, Counts, Importer, MessageRecord, Record
+from aiecs.domain.context.transfer import (
+    CheckpointRecord,
+    Counts,
+    Importer,
+    MessageRecord,
+    Record,
+    SessionRecord,
+)
 from aiecs.domain.context.transfer import importing as importing_module
 from aiecs.domain.context.transfer import writing as writing_module
 from aiecs.domain.task.task_context import TaskContext
@@ -209,6 +217,17 @@ async def test_imports_at_the_same_time_do_not_double(source: ContextEngine):
     await target.settled()
 
 
+def untouched(records: list[Record]) -> list[Record]:
+    """Without the time of the last activity: an import that comes late to a thread links it again,
+    and that is an activity."""
+    return [
+        SessionRecord(replace(one.session, last_activity=THEN))
+        if type(one) is SessionRecord
+        else one
+        for one in records
+    ]
+
+
 @pytest.mark.usefixtures("small_batches")
 async def test_imports_over_each_other_on_a_file(source: ContextEngine, tmp_path: Any):
     url = f"sqlite:///{tmp_path}/a.db"
@@ -220,7 +239,7 @@ async def test_imports_over_each_other_on_a_file(source: ContextEngine, tmp_path
 
     assert await asyncio.gather(*(one() for _ in range(4))) == [[]] * 4
     async with ContextEngine(store=url) as engine:
-        assert await exported(engine) == records
+        assert untouched(await exported(engine)) == untouched(records)
 
 
 async def test_a_store_that_is_down_ends_the_import(source: ContextEngine):
