@@ -149,7 +149,7 @@ async def _redis(client: Any) -> list[Finding]:
     try:
         config = {
             str(name): str(value)
-            for pattern in ("appendfsync", "save")
+            for pattern in ("aof-load-truncated", "appendfsync", "save")
             for name, value in (await client.config_get(pattern)).items()
         }
     except Exception:  # noqa: BLE001 - hosted servers refuse it in many ways; it only adds detail

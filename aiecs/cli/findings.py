@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, NamedTuple
 
 Level = Literal["ok", "note", "warn", "fail"]
@@ -20,6 +21,8 @@ Info = dict[str, Any]
 
 _MIN_REDIS = (6, 2)
 _MIN_VALKEY = (7, 2)
+# https://github.com/valkey-io/valkey/pull/4342; 9.1.2 is the first that we have seen mend it.
+_MENDS_TORN_TAIL = (9, 1, 2)
 _NEARLY_FULL = 0.9
 
 
@@ -31,24 +34,28 @@ def redis_findings(info: Info, settings: dict[str, str]) -> list[Finding]:
         eviction(info),
         memory(info),
         persistence(info, settings),
+        *torn_tail(info, settings),
     ]
 
 
 def server_version(info: Info) -> Finding:
     """Whether the server is new enough."""
-    valkey = info.get("server_name") == "valkey" or "valkey_version" in info
-    name, least = ("Valkey", _MIN_VALKEY) if valkey else ("Redis", _MIN_REDIS)
-    text = str(info.get("valkey_version") or info.get("redis_version") or "")
-    try:
-        found = tuple(int(part) for part in text.split(".")[:2])
-    except ValueError:
-        found = ()
+    name, text, found = _version(info)
+    least = _MIN_VALKEY if name == "Valkey" else _MIN_REDIS
     if not found:
         return Finding("server", "warn", f"{name} of an unknown version")
     if found < least:
         wanted = ".".join(map(str, least))
         return Finding("server", "fail", f"{name} {text}", f"upgrade to {name} {wanted} or newer")
     return Finding("server", "ok", f"{name} {text}")
+
+
+def _version(info: Info) -> tuple[str, str, tuple[int, ...]]:
+    valkey = info.get("server_name") == "valkey" or "valkey_version" in info
+    text = str(info.get("valkey_version") or info.get("redis_version") or "")
+    numbers = re.match(r"\d+(\.\d+)*", text)
+    found = tuple(map(int, numbers[0].split("."))) if numbers else ()
+    return "Valkey" if valkey else "Redis", text, found
 
 
 def role(info: Info) -> Finding:
@@ -109,6 +116,20 @@ def persistence(info: Info, settings: dict[str, str]) -> Finding:
         return Finding("persistence", "warn", "none: a restart loses everything", advice)
     detail = "snapshots only: a crash loses what came after the last one"
     return Finding("persistence", "warn", detail, advice)
+
+
+def torn_tail(info: Info, settings: dict[str, str]) -> list[Finding]:
+    """Whether a crash in the middle of a write may show at the start after the next."""
+    name, _, found = _version(info)
+    mended = name == "Valkey" and found >= _MENDS_TORN_TAIL
+    if not info.get("aof_enabled") or mended or settings.get("aof-load-truncated") == "no":
+        return []
+    advice = {
+        "Redis": "after a crash run redis-check-aof --fix before the start, or BGREWRITEAOF after",
+        "Valkey": "upgrade to 9.1.2, or run BGREWRITEAOF after a crash",
+    }
+    detail = "a write that a crash cut in two may be replayed in part at the second start"
+    return [Finding("append-only file", "note", detail, advice[name])]
 
 
 def latency(seconds: list[float]) -> Finding:

@@ -43,6 +43,7 @@ def own_server(request, servers):
 
 async def restart(server):
     """Start the server again without blocking the loop, whose tasks go on meanwhile."""
+    server.mend_torn_tail()
     server._launch()
     while True:
         try:

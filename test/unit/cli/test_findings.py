@@ -12,6 +12,7 @@ from aiecs.cli import examine, findings
     [
         ({"redis_version": "6.2.0"}, "ok"),
         ({"redis_version": "8.0"}, "ok"),
+        ({"redis_version": "8.4-rc1"}, "ok"),
         ({"redis_version": "6.0.16"}, "fail"),
         ({"redis_version": "7.2.4", "valkey_version": "9.0.1"}, "ok"),
         ({"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "7.0.0"}, "fail"),
@@ -59,6 +60,27 @@ def test_persistence(info: findings.Info, config: dict[str, str], level: str, wo
 
     assert found.level == level
     assert words in found.detail
+
+
+@pytest.mark.parametrize(
+    ("info", "config", "advice"),
+    [
+        ({"redis_version": "7.0.15"}, {}, "redis-check-aof --fix"),
+        ({"redis_version": "8.2.1"}, {"aof-load-truncated": "yes"}, "BGREWRITEAOF"),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.1"}, {}, "upgrade to 9.1.2"),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, {}, None),
+        ({"redis_version": "7.2.4", "valkey_version": "10.0.0"}, {}, None),
+        ({"redis_version": "7.0.15"}, {"aof-load-truncated": "no"}, None),
+    ],
+)
+def test_servers_that_replay_half_a_transaction(
+    info: findings.Info, config: dict[str, str], advice: str | None
+):
+    found = findings.torn_tail(info | {"aof_enabled": 1}, config)
+
+    assert [one.level for one in found] == ["note"] * (advice is not None)
+    assert all(advice in one.advice for one in found if advice)
+    assert not findings.torn_tail(info | {"aof_enabled": 0}, config)
 
 
 def test_a_replica_is_no_place_to_write():
