@@ -67,7 +67,7 @@ class ConversationMessage(Record):
 
     def __post_init__(self) -> None:
         if self.metadata is None:
-            self.metadata = {}  # type: ignore[unreachable]
+            self.metadata = {}  # type: ignore[unreachable]  # None is what callers may give
         if type(self.timestamp) is not datetime or self.timestamp.tzinfo is not UTC:
             self.timestamp = parse_time(self.timestamp, "timestamp")
 

@@ -116,7 +116,7 @@ class Monitor:
         for observer in self._observers:
             try:
                 observer.operation(name, seconds, outcome)
-            except Exception:
+            except Exception:  # an observer's fault is not the caller's
                 logger.exception("an observer failed", extra={"operation": name})
 
     def latency(self, name: str | None = None) -> Latency:

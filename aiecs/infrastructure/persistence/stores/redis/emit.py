@@ -7,6 +7,7 @@ serves prepared plans: constants stand in the text, only open values are argumen
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ Index = int | str
 Body = Callable[[Index], None]
 
 
-class Emitter:
+class Emitter(ABC):
     """What both ways share; `g` holds the head's fields as read, results go to the caller."""
 
     #: Whether callers' receipts may come with a batch.
@@ -55,9 +56,9 @@ class Emitter:
         """A statement: spend the receipt as refused, answer {3, operation}."""
         return self.refuse(operation=operation, kind=3)
 
+    @abstractmethod
     def number(self) -> str:
         """The number of the operation at hand."""
-        raise NotImplementedError
 
     def number_of(self, argument: str) -> str:
         """An argument as a number; a constant needs no conversion at run time."""

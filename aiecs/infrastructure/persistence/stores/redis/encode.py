@@ -76,10 +76,10 @@ class _Encoder:
 
     def _find_logs(self) -> None:
         for number, op in enumerate(self.ops):
-            if type(op) in (port.Append, port.Trim, port.Truncate, port.Redact):
-                key = op.key  # type: ignore[union-attr]  # all four have one
-                if key not in self.logs:
-                    self.logs[key] = _Log(len(self.logs), key, number)
+            if not isinstance(op, port.Append | port.Trim | port.Truncate | port.Redact):
+                continue
+            if op.key not in self.logs:
+                self.logs[op.key] = _Log(len(self.logs), op.key, number)
 
     def _run_from(self, start: int) -> int:
         code, key_class = _code(self.ops[start])
@@ -112,7 +112,8 @@ class _Encoder:
         self.steps.append(Step("t" + code, key_class, many))
         if many:
             self.before.append(str(len(run)))
-        self.before_keys.extend((_KIND_OF[code], op.key) for op in run)  # type: ignore[union-attr]
+        keys = (op.key for op in run)  # type: ignore[union-attr]  # what is checked has a key
+        self.before_keys.extend((_KIND_OF[code], key) for key in keys)
 
     # --- one operation each: arguments before the writes, arguments of the writes ---------------
 
@@ -277,18 +278,18 @@ def _class(key: str) -> str:
 
 
 def _code(op: port.Op) -> tuple[str, str]:
-    kind = type(op)
-    if kind is port.Put:
-        code = "puts" if _is_special(op) else "put"  # type: ignore[arg-type]
-        return code + ("?" if op.if_absent else ""), _class(op.key)  # type: ignore[union-attr]
-    if kind is port.Append:
-        return ("appends" if op.stamps else "append"), _class(op.key)  # type: ignore[union-attr]
-    if kind is port.Get:
-        return ("getall" if op.fields is None else "get"), _class(op.key)  # type: ignore[union-attr]
-    if kind is port.Delete:
-        return _delete_code(op), _class(op.key)  # type: ignore[arg-type,union-attr]
+    match op:
+        case port.Put():
+            code = "puts" if _is_special(op) else "put"
+            return code + ("?" if op.if_absent else ""), _class(op.key)
+        case port.Append():
+            return ("appends" if op.stamps else "append"), _class(op.key)
+        case port.Get():
+            return ("getall" if op.fields is None else "get"), _class(op.key)
+        case port.Delete():
+            return _delete_code(op), _class(op.key)
     key = getattr(op, "key", None)
-    return _CODES[kind], "" if key is None else _class(key)
+    return _CODES[type(op)], "" if key is None else _class(key)
 
 
 def _delete_code(op: port.Delete) -> str:
@@ -298,9 +299,8 @@ def _delete_code(op: port.Delete) -> str:
 
 
 def _writes_group(op: port.Op) -> bool:
-    if type(op) is port.Expire:
-        return True
-    return type(op) in port.WRITES and _class(op.key) != "b"  # type: ignore[union-attr]
+    # A write without a key is the group's expiry.
+    return type(op) in port.WRITES and _class(getattr(op, "key", "")) != "b"
 
 
 _CODES: dict[type, str] = {
