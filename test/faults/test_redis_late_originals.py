@@ -7,6 +7,7 @@ import contextlib
 
 import pytest
 from support.proxy import Frames, Proxy
+from support.redis_keys import state
 from support.redis_store import (
     BUCKET,
     DAY,
@@ -245,17 +246,7 @@ async def test_a_cancelled_first_try_that_arrives_late_disturbs_no_later_one(ser
 async def everything(server, prefix):
     """All that the server holds under the prefix, but for receipts."""
     async with opened(server.url, prefix) as store:
-        found = {}
-        for key in sorted(await store.command("KEYS", prefix + "*")):
-            kind = (await store.command("TYPE", key)).decode()
-            words = {"hash": ("HGETALL",), "list": ("LRANGE", 0, -1), "zset": ("ZRANGE", 0, -1)}
-            name, *rest = words[kind]
-            value = await store.command(name, key, *rest)
-            if kind == "hash":
-                pairs = zip(value[::2], value[1::2], strict=True)
-                value = {k: v for k, v in pairs if not k.startswith((b"w:", b"r:", b"t:"))}
-            found[key] = value
-        return found
+        return await state(store, prefix)
 
 
 async def test_the_helpers_see_a_duplicate(server, prefix):

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from support.proxy import Proxy
+from support.redis_keys import whole_hash
 from support.redis_store import (
     ADD,
     BUCKET,
@@ -236,13 +237,8 @@ async def test_a_thousand_refusals_in_a_row_are_one_note(server, prefix):
         told = await every(1000, lambda task: store.apply(adding(b"%d" % task)))
 
         assert [type(error) for error in told] == [GroupMissing] * 1000
-        notes = await fields_of_bucket(store)
-        assert max(len(value) for name, value in notes.items() if name.endswith("!")) < 100
-
-
-async def fields_of_bucket(store):
-    flat = await store.command("HGETALL", store._layout.heads[BUCKET])
-    return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        head = await whole_hash(store, store._layout.heads[BUCKET])
+        assert max(len(value) for name, value in head.items() if name.endswith(b"!")) < 100
 
 
 async def test_a_group_made_between_two_tries_takes_the_message(server, prefix):
