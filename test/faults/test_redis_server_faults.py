@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import signal
 import statistics
+import sys
 import time
 
 import pytest
-from support import servers as real
 from support.proxy import Proxy
 from support.redis_store import (
     LARGE,
@@ -23,6 +23,7 @@ from support.redis_store import (
     opened,
     recovered,
 )
+from support.waiting import until
 
 from aiecs.core.errors import StoreError, StoreTimeoutError, StoreUnavailableError
 from aiecs.core.interface.store import Get
@@ -33,41 +34,64 @@ SLACK = 3.0
 PATIENCE = 15.0
 
 
-@pytest.fixture(params=real.names())
-def own_server(request, servers):
-    """A server of the test's own that forgets nothing it acknowledged."""
-    server = servers.start(request.param, aof=True)
-    yield server
-    server.close()
+LOADS = pytest.mark.parametrize(
+    "load", [{"tasks": 64}, {"tasks": 16, "pad": LARGE}], ids=["small", "large"]
+)
 
 
 async def restart(server):
     """Start the server again without blocking the loop, whose tasks go on meanwhile."""
     server.mend_torn_tail()
     server._launch()
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        except OSError:
-            await asyncio.sleep(0.002)
-        else:
-            writer.transport.abort()
-            return
+    await until(lambda: accepts(server))
 
 
-@pytest.mark.parametrize("pad", [0, LARGE], ids=["small", "large"])
-async def test_killed_and_restarted_under_load(own_server, prefix, pad):
-    tasks = 64 if not pad else 16
+async def accepts(server):
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    except OSError:
+        return False
+    writer.transport.abort()
+    return True
+
+
+@contextlib.asynccontextmanager
+async def killed(server):
+    server.kill()
+    yield
+    await restart(server)
+
+
+@contextlib.asynccontextmanager
+async def paused(server):
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()
+
+
+async def failures(ledger, count):
+    """Wait until so many more calls have failed."""
+    wanted = len(ledger.failing) + count
+    await ledger.until(lambda ledger: len(ledger.failing) >= wanted)
+
+
+async def live_through(outage, ledger, tasks):
+    """Writes before, failures meanwhile, writes again."""
+    await ledger.more(tasks * 3)
+    async with outage:
+        await failures(ledger, tasks * 3)
+    await recovered(ledger.store)
+    await ledger.more(tasks)
+
+
+@LOADS
+async def test_killed_and_restarted_under_load(own_server, prefix, load):
     async with opened(own_server.url, prefix, TIMEOUT) as store:
-        async with Ledger(store, tasks=tasks, pad=pad) as ledger:
+        async with Ledger(store, **load) as ledger:
             for _ in range(3):
-                await ledger.more(tasks * 3)
-                failed = len(ledger.failing)
-                own_server.kill()
-                await ledger.until(lambda ledger, n=failed: len(ledger.failing) >= n + 3 * tasks)
-                await restart(own_server)
-                await recovered(store)
-                await ledger.more(tasks)
+                await live_through(killed(own_server), ledger, load["tasks"])
         assert ledger.slowest < TIMEOUT + SLACK
         assert ledger.errors.keys() <= {"StoreUnavailableError", "StoreTimeoutError"}
         assert ledger.refused, "no call met the outage"
@@ -87,23 +111,12 @@ async def test_killed_again_and_again_at_once(own_server, prefix):
         await ledger.check()
 
 
-@pytest.mark.parametrize("pad", [0, LARGE], ids=["small", "large"])
-async def test_paused_under_load(own_server, prefix, pad):
-    tasks = 64 if not pad else 16
+@LOADS
+async def test_paused_under_load(own_server, prefix, load):
     async with opened(own_server.url, prefix, TIMEOUT) as store:
-        async with Ledger(store, tasks=tasks, pad=pad) as ledger:
+        async with Ledger(store, **load) as ledger:
             for _ in range(2):
-                await ledger.more(tasks * 3)
-                failed = len(ledger.failing)
-                own_server.pause()
-                try:
-                    await ledger.until(
-                        lambda ledger, n=failed: len(ledger.failing) >= n + 3 * tasks
-                    )
-                finally:
-                    own_server.resume()
-                await recovered(store)
-                await ledger.more(tasks)
+                await live_through(paused(own_server), ledger, load["tasks"])
         assert ledger.slowest < TIMEOUT + SLACK
         # What was on its way may have been applied; what came later was not even sent.
         assert ledger.errors.keys() == {"StoreTimeoutError", "StoreUnavailableError"}
@@ -117,11 +130,8 @@ async def test_paused_so_long_that_the_connection_is_given_up(own_server, prefix
         async with Ledger(store, tasks=16) as ledger:
             await ledger.more(50)
             small = lanes(store)[0]
-            own_server.pause()
-            try:
+            async with paused(own_server):
                 await ledger.until(lambda _: small.reconnects > 0)
-            finally:
-                own_server.resume()
             await recovered(store)
             await ledger.more(50)
         assert ledger.slowest < TIMEOUT + SLACK
@@ -133,9 +143,8 @@ async def test_a_partition_that_heals(own_server, prefix):
         async with Ledger(store, tasks=32) as ledger:
             for _ in range(2):
                 await ledger.more(100)
-                failed = len(ledger.failing)
                 proxy.blackhole()
-                await ledger.until(lambda ledger, n=failed: len(ledger.failing) >= n + 64)
+                await failures(ledger, 64)
                 proxy.heal()
                 started = time.monotonic()
                 await recovered(store)
@@ -168,8 +177,7 @@ async def test_while_the_server_is_gone_calls_fail_in_about_a_millisecond(own_se
 async def test_while_the_server_is_silent_calls_fail_at_once(own_server, prefix):
     async with opened(own_server.url, prefix, TIMEOUT) as store:
         await store.apply(creating())
-        own_server.pause()
-        try:
+        async with paused(own_server):
             with pytest.raises(StoreTimeoutError) as caught:
                 await store.apply(adding(b"unknown"))
             assert caught.value.outcome == "unknown"
@@ -179,8 +187,6 @@ async def test_while_the_server_is_silent_calls_fail_at_once(own_server, prefix)
             told = await every(100, lambda n: store.apply(adding(b"%d" % n)))
             assert time.perf_counter() - started < TIMEOUT  # nobody waited for a deadline
             assert {type(error) for error in told} == {StoreUnavailableError}
-        finally:
-            own_server.resume()
         await recovered(store)
         assert await items(store) in ([b"unknown"], [])
 
@@ -192,8 +198,7 @@ async def test_one_patient_or_hurried_caller_changes_nothing_for_others(
     """Silence is measured from the first question, whatever the deadlines of the callers."""
     async with opened(own_server.url, prefix, TIMEOUT) as store:
         await store.apply(creating())
-        own_server.pause()
-        try:
+        async with paused(own_server):
             odd = 20.0 if patient else 0.01
             first = asyncio.create_task(store.apply(adding(b"odd"), timeout=odd))
             started = time.monotonic()
@@ -207,8 +212,6 @@ async def test_one_patient_or_hurried_caller_changes_nothing_for_others(
                 await store.apply(adding(b"refused"))
             assert time.perf_counter() - started < TIMEOUT
             assert first.done() is not patient
-        finally:
-            own_server.resume()
         told = await asyncio.gather(first, return_exceptions=True)
         await recovered(store)
         assert isinstance(told[0], StoreTimeoutError) is not patient
@@ -246,10 +249,10 @@ async def test_scripts_flushed_under_load(own_server, prefix):
         await ledger.check()
 
 
-@pytest.mark.parametrize("pad", [0, LARGE], ids=["small", "large"])
-async def test_our_connections_killed_under_load(own_server, prefix, pad):
+@LOADS
+async def test_our_connections_killed_under_load(own_server, prefix, load):
     async with opened(own_server.url, prefix, 5.0) as store:
-        async with Ledger(store, tasks=64 if not pad else 16, pad=pad) as ledger:
+        async with Ledger(store, **load) as ledger:
             for number in range(20):
                 await ledger.more(30)
                 own_server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -268,7 +271,7 @@ async def test_a_client_killed_with_writes_under_way_has_written_all_or_nothing(
     script.write_text(STORM)
     for _ in range(3):
         process = await asyncio.create_subprocess_exec(
-            os.sys.executable, script, own_server.url, prefix, stdout=asyncio.subprocess.PIPE
+            sys.executable, script, own_server.url, prefix, stdout=asyncio.subprocess.PIPE
         )
         acknowledged = [await process.stdout.readline() for _ in range(200)]
         process.send_signal(signal.SIGKILL)

@@ -9,21 +9,12 @@ from __future__ import annotations
 
 import pytest
 from redis.asyncio import Redis
-from support import servers as real
 from support.redis_store import adding, creating, items, opened
 from support.waiting import until
 
 from aiecs.cli.findings import torn_tail
 
 ITEM = b"only once"
-
-
-@pytest.fixture(params=real.names())
-def own_server(request, servers):
-    """A server of the test's own that forgets nothing it acknowledged."""
-    server = servers.start(request.param, aof=True)
-    yield server
-    server.close()
 
 
 @pytest.fixture

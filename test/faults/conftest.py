@@ -1,0 +1,16 @@
+"""Servers that a test may kill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support import servers as real
+
+
+@pytest.fixture(params=real.names())
+def own_server(request: pytest.FixtureRequest, servers: real.Servers) -> Iterator[real.Server]:
+    """A server of the test's own that forgets nothing it acknowledged."""
+    server = servers.start(request.param, aof=True)
+    yield server
+    server.close()
