@@ -14,7 +14,6 @@
     ├── ArchiveUnavailableError
     └── StoreError                   outcome: "not_applied" or "unknown"; retryable
         ├── StoreUnavailableError    refused, reset, breaker open, starting up
-        │   └── StoreMisconfiguredError   it answers, but not as the configured store
         │   └── StoreMisconfiguredError   the address answers, but not as configured
         ├── StoreTimeoutError        no answer before the deadline
         ├── StoreReadOnlyError       a replica, a read-only file

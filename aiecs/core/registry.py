@@ -26,13 +26,14 @@ Opener = Callable[[str, Settings], Store]
 _OPENERS = "aiecs.infrastructure.persistence.openers"
 _SCHEMES = {
     "memory": f"{_OPENERS}:open_memory",
-    "redis": f"{_OPENERS}:open_redis",
-    "redis+unix": f"{_OPENERS}:open_redis",
-    "rediss": f"{_OPENERS}:open_redis",
     "sqlite": f"{_OPENERS}:open_sqlite",
+    "redis+unix": f"{_OPENERS}:open_redis",
     "unix": f"{_OPENERS}:open_redis",
-    "valkey": f"{_OPENERS}:open_redis",
-    "valkeys": f"{_OPENERS}:open_redis",
+}
+_SCHEMES |= {
+    f"{name}{kind}": f"{_OPENERS}:open_redis"
+    for name in ("redis", "rediss", "valkey", "valkeys")
+    for kind in ("", "+cluster", "+sentinel")
 }
 _CLIENT = f"{_OPENERS}:redis_client_of"
 

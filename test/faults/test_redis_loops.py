@@ -50,7 +50,7 @@ def test_eight_threads_with_a_loop_each(server, prefix):
         head = await store.command("HGETALL", store._layout.heads[BUCKET])
         writers = [name for name in head[::2] if name.startswith(b"w:")]
         assert len(writers) == 9, "one for each loop that wrote"
-        assert len(store._lanes) == 1, "loops that have ended are forgotten"
+        assert len(store._fleets) == 1, "loops that have ended are forgotten"
         await store.close()
 
     assert not failures
@@ -62,7 +62,7 @@ def test_many_loops_one_after_the_other(server, prefix):
     asyncio.run(store.apply(creating()))
     for number in range(20):
         asyncio.run(store.apply(adding(b"%d" % number)))
-        assert len(store._lanes) <= 1
+        assert len(store._fleets) <= 1
     asyncio.run(store.close())
 
 
@@ -152,7 +152,7 @@ async def parent():
         await asyncio.gather(*calls)
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
         await add(b"parent")
-    reconnects = [lane.reconnects for lanes in store._lanes.values() for lane in lanes[:2]]
+    reconnects = [lane.reconnects for lane in store.lanes()]
     assert reconnects == [0, 0], "the child has disturbed the parent"
 
 asyncio.run(parent())

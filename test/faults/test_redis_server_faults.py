@@ -225,7 +225,7 @@ async def test_a_server_that_loads_its_data_is_not_believed(own_server, prefix):
     async with opened(own_server.url, prefix, 20.0) as store:
         async with Ledger(store, tasks=16) as ledger:
             await ledger.more(500)
-            own_server._options += slowly
+            own_server.options += slowly
             own_server.kill()
             await restart(own_server)
             assert own_server.command("DBSIZE").startswith(b"-LOADING")

@@ -52,7 +52,7 @@ async def opened(url: str, prefix: str, timeout: float = 5.0) -> AsyncIterator[R
 
 def lanes(store: RedisStore) -> list[Lane]:
     """Every lane that the store has opened: small and large, on each loop."""
-    return [lane for found in store._lanes.values() for lane in (found.small, found.large)]
+    return store.lanes()
 
 
 def creating(group: str = GROUP, bucket: int = BUCKET, *ops: port.Op) -> Batch:

@@ -147,7 +147,7 @@ class Server:
         self.name = name
         self.directory = Path(tempfile.mkdtemp(prefix=f"aiecs-{name}-"))
         self.port = 0
-        self._options = options
+        self.options = options
         self._owner = owner
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -235,7 +235,7 @@ class Server:
         )
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program(self.name), *words, *self._options],
+                [program(self.name), *words, *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -36,7 +36,7 @@ def open_sqlite(url: str, settings: Settings) -> Store:
 
 
 def open_redis(url: str, settings: Settings) -> Store:
-    """`redis://`, `rediss://`, `unix://` and their valkey spellings."""
+    """`redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://` and the like."""
     from aiecs.infrastructure.persistence.stores.redis import RedisStore
 
     timeout = settings.operation_timeout
@@ -47,5 +47,5 @@ def redis_client_of(store: Store) -> RedisClient | None:
     """A client for the server of a Redis store; None for another store of that name."""
     from aiecs.infrastructure.persistence.redis_client import RedisClient
 
-    address = getattr(store, "address", None)
-    return None if address is None else RedisClient(address)
+    target = getattr(store, "target", None)
+    return None if target is None else RedisClient(target)

@@ -7,49 +7,52 @@ other data on the same server.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 from weakref import WeakKeyDictionary
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from aiecs.core.errors import LifecycleError
 from aiecs.core.opening import Opening
 from aiecs.core.settings import load_settings
-from aiecs.infrastructure.persistence.stores.redis.address import Address
+from aiecs.infrastructure.persistence.stores.redis.plain_client import client_of
+from aiecs.infrastructure.persistence.stores.redis.target import Target, target_of
 
-_CONNECT_TIMEOUT = 5.0
+Client = Redis | RedisCluster
 
 _process: Opening[RedisClient] = Opening()
 
 
 class RedisClient:
-    """Gives each event loop its own `redis.asyncio.Redis`; each connects when it is first used."""
+    """Gives each event loop its own `redis.asyncio.Redis`; each connects when it is first used.
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
+    For a cluster it is a `redis.asyncio.RedisCluster`.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
         self._closed = False
 
     @classmethod
     def from_url(cls, url: str) -> RedisClient:
-        """A client for `redis://`, `rediss://` or `unix://`; nothing is connected yet."""
-        return cls(Address.from_url(url))
+        """A client for a URL as the store takes it; nothing is connected yet."""
+        return cls(target_of(url))
 
     def __repr__(self) -> str:
-        return f"RedisClient({self._address.name})"
+        return f"RedisClient({self._target.name})"
 
-    async def get_client(self) -> Redis:
+    async def get_client(self) -> Client:
         """The running loop's client. `LifecycleError` after `close()`."""
         return self.here()
 
-    def here(self) -> Redis:
+    def here(self) -> Client:
         """As `get_client`, to be called on a running loop."""
         if self._closed:
             raise LifecycleError("the Redis client is closed")
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = Redis(**_options(self._address))
+            client = self._clients[loop] = client_of(self._target)
         return client
 
     async def close(self) -> None:
@@ -62,24 +65,6 @@ class RedisClient:
             elif loop.is_running():
                 asyncio.run_coroutine_threadsafe(client.aclose(), loop)
         self._clients.clear()
-
-
-def _options(address: Address) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "db": address.db,
-        "username": address.username,
-        "password": address.password,
-        "socket_connect_timeout": _CONNECT_TIMEOUT,
-    }
-    if address.path is not None:
-        return {**options, "unix_socket_path": address.path}
-    options |= {"host": address.host, "port": address.port}
-    if address.tls is None:
-        return options
-    tls = dict(address.tls)
-    verify = str(tls.get("ssl_check_hostname", "true")).lower() not in ("false", "0", "no")
-    tls["ssl_check_hostname"] = verify and str(tls.get("ssl_cert_reqs", "required")) != "none"
-    return {**options, **tls, "ssl": True}
 
 
 async def initialize_redis_client() -> RedisClient:

@@ -14,7 +14,6 @@ from support.redis_work import exercise, life
 
 from aiecs.core.interface.store import BUCKETS
 from aiecs.infrastructure.persistence.stores.redis import scripts
-from aiecs.infrastructure.persistence.stores.redis.connection import Connection
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout, tags
 
 
@@ -59,7 +58,7 @@ async def test_scripts_touch_declared_keys_only_and_all_of_one_slot(server, pref
     declared: set[str] = set()
     counted = 0
     for of_script, (name, *words) in await commands_of(work, server, prefix):
-        if name.upper() in ("EVAL", "EVALSHA"):
+        if name.upper() in ("EVAL", "EVALSHA") and words[1] != "0":
             declared = set(words[2 : 2 + int(words[1])])
             slots = {slot(key) for key in declared}
             assert len(slots) == 1, declared
@@ -106,8 +105,8 @@ async def test_on_a_cluster_every_batch_stays_in_its_slot(cluster, prefix, work,
     """With `#!lua` a script may touch no key of another slot than the declared ones."""
     made = scripts.script_of
     monkeypatch.setattr(scripts, "script_of", lambda text: made("#!lua\n" + text))
-    monkeypatch.setattr(Connection, "_refuse_cluster", lambda *_: None)
-    async with opened(cluster.url, prefix, 20.0) as store:
+    url = cluster.url.replace("redis://", "redis+cluster://")
+    async with opened(url, prefix, 20.0) as store:
         await recovered(store, 20)  # it takes its slots into service after two seconds
         await work(store)
     for bucket in random.sample(range(BUCKETS), 100):

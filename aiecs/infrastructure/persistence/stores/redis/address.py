@@ -29,7 +29,7 @@ class Address:
     db: int = 0
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    tls: dict[str, Any] | None = field(default=None, repr=False)
+    tls: dict[str, Any] | None = field(default=None, repr=False, hash=False)
 
     @classmethod
     def from_url(cls, url: str) -> Address:

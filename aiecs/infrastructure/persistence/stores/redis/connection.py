@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -46,6 +47,12 @@ class Server:
     timeout: float
     known: bool = False
     """It has answered as Redis before: then it is not misconfigured but down."""
+    clustered: bool = False
+    """It is to be a node of a cluster."""
+    replica: bool = False
+    """It is a replica that only answers reads."""
+    locate: Callable[[], Awaitable[Address]] | None = None
+    """Asks the sentinels where the primary is now."""
 
 
 class Greeting(NamedTuple):
@@ -117,8 +124,10 @@ class Connection(asyncio.Protocol):
 
     async def greet(self) -> Greeting:
         """Log in, choose the database, load the scripts; raise the typed refusal."""
-        permitted = ("EVAL", PERMISSIONS, 1, self._server.key)
+        permitted = ("EVAL", PERMISSIONS, 0, self._server.key)
         commands = [*self._login(), ("TIME",), ("INFO", "cluster"), permitted]
+        if self._server.locate is not None:
+            commands.append(("ROLE",))
         commands.extend(("SCRIPT", "LOAD", script.text) for script in self._server.scripts.all())
         self._expected = len(commands)
         self._greeting = asyncio.get_running_loop().create_future()
@@ -156,6 +165,8 @@ class Connection(asyncio.Protocol):
         if address.db:
             commands.append(("SELECT", address.db))
         commands.append(("CLIENT", "SETNAME", self._name))
+        if self._server.replica:
+            commands.append(("READONLY",))
         return commands
 
     def _judge(self, commands: list[tuple[Any, ...]], replies: list[Any]) -> Greeting:
@@ -163,7 +174,9 @@ class Connection(asyncio.Protocol):
         loaded: list[str] = []
         for (command, *_), reply in zip(commands, replies, strict=True):
             if command == "INFO":
-                self._refuse_cluster(reply)
+                self._judge_mode(reply)
+            elif command == "ROLE":
+                self._judge_role(reply)
             elif isinstance(reply, Exception):
                 # A name for the connection and scripts in advance are conveniences.
                 if command not in ("CLIENT", "SCRIPT") or code_of(str(reply)) == "NOAUTH":
@@ -177,11 +190,20 @@ class Connection(asyncio.Protocol):
                 loaded.append(reply.decode())
         return Greeting(microseconds, loaded)
 
-    def _refuse_cluster(self, reply: Any) -> None:
-        if isinstance(reply, bytes) and b"cluster_enabled:1" in reply:
+    def _judge_mode(self, reply: Any) -> None:
+        if not isinstance(reply, bytes):  # it need not tell
+            return
+        name, clustered = self._address.name, b"cluster_enabled:1" in reply
+        if clustered and not self._server.clustered:
             raise StoreMisconfiguredError(
-                f"{self._address.name} is a Redis Cluster; use a redis+cluster:// address"
+                f"{name} is a Redis Cluster; use a redis+cluster:// address"
             )
+        if self._server.clustered and not clustered:
+            raise StoreMisconfiguredError(f"{name} is no Redis Cluster; use a redis:// address")
+
+    def _judge_role(self, reply: Any) -> None:
+        if isinstance(reply, list) and reply[0] != b"master":
+            raise StoreUnavailableError(f"{self._address.name} is not the primary")
 
     def _login_error(self, command: str, message: str) -> Exception:
         if command == "SELECT" and "NOAUTH" not in message and "NOPERM" not in message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from aiecs.core.errors import Outcome
 from aiecs.infrastructure.persistence.stores.redis.receipts import Receipt
 from aiecs.infrastructure.persistence.stores.redis.scripts import Script
 
@@ -17,8 +18,8 @@ class Entry:
     """
 
     __slots__ = (
-        "commands", "deadline", "front", "future", "receipt", "repeated", "replies", "script",
-        "size",
+        "commands", "deadline", "front", "future", "receipt", "redirects", "repeated", "replies",
+        "script", "size",
     )  # fmt: skip
 
     replies: list[Any]
@@ -41,13 +42,27 @@ class Entry:
         self.receipt: Receipt | None = None
         #: Whether it has been sent on a connection that was lost.
         self.repeated = False
+        #: How often another node of a cluster had to be asked.
+        self.redirects = 0
 
     @property
     def own_receipt(self) -> bool:
         """Whether the caller has chosen the receipt."""
         return self.receipt is not None and self.receipt[0].startswith("r:")
 
+    @property
+    def outcome(self) -> Outcome:
+        """What is known of a write that no connection has at present."""
+        return "unknown" if self.repeated else "not_applied"
+
     def fail(self, error: Exception) -> None:
         """Tell the caller, if anybody still waits."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+def nobody(loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+    """A future that nobody waits for, for commands that no caller has sent."""
+    future: asyncio.Future[Any] = loop.create_future()
+    future.cancel()
+    return future

@@ -19,49 +19,50 @@ from hiredis import pack_command
 
 from aiecs.core.errors import (
     LifecycleError,
-    Outcome,
     StoreError,
     StoreMisconfiguredError,
     StoreTimeoutError,
     StoreUnavailableError,
 )
 from aiecs.infrastructure.persistence.stores.redis.connection import Connection, Server
-from aiecs.infrastructure.persistence.stores.redis.entry import Entry
+from aiecs.infrastructure.persistence.stores.redis.entry import Entry, nobody
+from aiecs.infrastructure.persistence.stores.redis.pending import Pending
 from aiecs.infrastructure.persistence.stores.redis.receipts import Receipts
+from aiecs.infrastructure.persistence.stores.redis.redirector import Redirector
 from aiecs.infrastructure.persistence.stores.redis.replies import error_of
-from aiecs.infrastructure.persistence.stores.redis.room import MAX_BYTES, MAX_ENTRIES, Room
+from aiecs.infrastructure.persistence.stores.redis.room import MAX_BYTES, MAX_ENTRIES
+from aiecs.infrastructure.persistence.stores.redis.verdict import Verdict, verdict
 
+_MOMENT = 0.1
 _WATCH = 0.05
 _APPLIED = 1
-_OUT_OF_ORDER = [0, -2]
+_ASKING = pack_command(("ASKING",))
 
 
-class Lane(Room):
+class Lane(Pending):
     """A connection that reconnects, with everything that waits for it."""
 
-    def __init__(self, server: Server, name: str) -> None:
-        super().__init__()
+    def __init__(self, server: Server, name: str, redirector: Redirector | None = None) -> None:
+        super().__init__(server)
+        self._redirector = redirector
         self._loop = asyncio.get_running_loop()
-        self._server = server
+        self._watchdog: asyncio.TimerHandle | None = None
         self._timeout = server.timeout
         self._name = name
         self._receipts = Receipts()
         self._connection: Connection | None = None
         self._loaded: set[str] = set()
-        self._inflight: deque[Entry] = deque()
-        self._unanswered: deque[Entry] = deque()
-        self._waiting: deque[Entry] = deque()
         self._buffer: list[bytes] = []
         self._flushing = False
         self._down: StoreError | None = None
         self._settled = asyncio.Event()
         self._last_reply = 0.0
         self._connecting: asyncio.Task[None] | None = None
-        self._watchdog: asyncio.TimerHandle | None = None
         self._guardian: AsyncGenerator[None, None] | None = None
         self._closed = False
+        self._demoted = False
+        self._nobody = nobody(self._loop)
         self.reconnects = 0
-        self.unknown_outcomes = 0
 
     # --- asking ---------------------------------------------------------------------------------
 
@@ -69,13 +70,18 @@ class Lane(Room):
         """Send, or keep until the connection is there. The caller has been admitted."""
         if self._connection is None:
             self._ensure_connecting()
-            self._waiting.append(entry)
+            (self._unanswered if entry.repeated else self._waiting).append(entry)
         else:
             self._send(entry)
         self._entries += 1
         self._bytes += entry.size
         if self._watchdog is None:
             self._watchdog = self._loop.call_later(_WATCH, self._watch)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether calls fail at once, because the server does not answer."""
+        return self._down is not None
 
     @property
     def busy(self) -> bool:
@@ -132,6 +138,12 @@ class Lane(Room):
         if self._connection is not None and buffer:
             self._connection.write(b"".join(buffer))
 
+    def take(self, entry: Entry, *, asking: bool = False) -> None:
+        """Send what another lane could not; the caller was admitted there."""
+        if asking and self._connection is not None:
+            self.submit(Entry([_ASKING], self._nobody, 0, entry.deadline))
+        self.submit(entry)
+
     # --- answers --------------------------------------------------------------------------------
 
     def received(self, reply: Any) -> None:
@@ -145,11 +157,16 @@ class Lane(Room):
             self._inflight.popleft()
         else:
             self._inflight.popleft()
-            self._receipts.answered = entry.receipt[1]  # type: ignore[index]  # it was sent
+            writer, number, _ = entry.receipt  # type: ignore[misc]  # it was sent
+            if writer == self._receipts.writer:
+                self._receipts.answered = number
             if (type(reply) is not list or reply[0] != _APPLIED) and self._not_applied(
                 entry, reply
             ):
                 return
+        self._deliver(entry, reply)
+
+    def _deliver(self, entry: Entry, reply: Any) -> None:
         self._entries -= 1
         self._bytes -= entry.size
         if self._line:
@@ -164,32 +181,34 @@ class Lane(Room):
             self._down = None
 
     def _not_applied(self, entry: Entry, reply: Any) -> bool:
-        """Whether the entry was sent again; an error may still leave its outcome open."""
+        """Whether the entry goes on; an error may still leave its outcome open."""
         if entry.future.done():
             return False
-        if not isinstance(reply, Exception):
-            # Refused for its place in the order, or by a guard whose answer was lost: settled as
-            # refused, so it is asked anew under a new number.
-            if reply != _OUT_OF_ORDER or entry.own_receipt:
-                return False
-            entry.receipt = None
-        elif str(reply).startswith("NOSCRIPT"):
-            # Nothing ran. A new number keeps it ahead of what follows; but a first try that is
-            # still on its way would not be refused by that.
-            if not entry.repeated and not entry.own_receipt:
-                entry.receipt = None
-            self._loaded.discard(entry.front[1])
-        elif entry.repeated:
+        watched = self._server.locate is not None
+        found = verdict(entry, reply, clustered=self._redirector is not None, watched=watched)
+        if found is Verdict.AGAIN:
+            if isinstance(reply, Exception):
+                self._loaded.discard(entry.front[1])
+            self._send(entry)
+        elif found is Verdict.ELSEWHERE and self._redirector is not None:
+            self._free(entry.size)
+            self._redirector.elsewhere(self.address, entry, str(reply))
+        elif found is Verdict.DEMOTED:
+            (self._unanswered if entry.receipt else self._waiting).append(entry)
+            self._demoted = True
+            self.abort()
+        elif entry.repeated and isinstance(reply, Exception):
             error = error_of(str(reply))
             if isinstance(error, StoreError):
                 error.outcome = "unknown"  # the first try may have been applied
                 self.unknown_outcomes += 1
                 entry.fail(error)
-            return False
-        else:
-            return False
-        self._send(entry)
-        return True
+        return found is not Verdict.TELL
+
+    def abort(self) -> None:
+        """Give the connection up; what was not answered waits for the next one."""
+        if self._connection is not None:
+            self._connection.abort()
 
     # --- connecting -----------------------------------------------------------------------------
 
@@ -213,6 +232,9 @@ class Lane(Room):
 
     async def _connect_for_ever(self) -> None:
         delay = 0.02
+        if self._demoted:  # it takes a moment until another server is the primary
+            self._demoted = False
+            await asyncio.sleep(_MOMENT)
         # A server that was there a moment ago gets a second chance before callers are refused.
         patience = 2 if self._server.known else 0
         while not self._closed:
@@ -231,6 +253,8 @@ class Lane(Room):
             delay = min(1.0, delay * 2)
 
     async def _connect_once(self) -> None:
+        if self._server.locate is not None:
+            self._server.address = await self._server.locate()
         connection = await Connection.open(self._server, self, self._name)
         try:
             greeting = await connection.greet()
@@ -261,6 +285,7 @@ class Lane(Room):
     def _went_down(self, error: StoreError) -> None:
         """Fail what was never sent, and reads; the outcome of a write can still be learnt."""
         self._down = error
+        self._tell_redirector()
         self._settled.set()
         self._turn_away(error)
         writes = deque(entry for entry in self._unanswered if entry.script is not None)
@@ -288,39 +313,21 @@ class Lane(Room):
         self._inflight.clear()
         if not self._closed:
             self._ensure_connecting()
+            self._tell_redirector()
+
+    def _tell_redirector(self) -> None:
+        if self._redirector is not None:
+            self._redirector.down()
 
     # --- time -----------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         self._watchdog = None
         now = self._loop.time()
-        for entries, sent in self._everyone():
-            for entry in entries:
-                if entry.deadline <= now and not entry.future.done():
-                    message = f"Redis at {self._server.address.name} did not answer in time"
-                    entry.fail(StoreTimeoutError(message, outcome=self._outcome(entry, sent)))
-        self._unanswered = self._still_wanted(self._unanswered)
-        self._waiting = self._still_wanted(self._waiting)
+        self._expire(now)
         self._judge_silence(now)
         if self._inflight or self._unanswered or self._waiting:
             self._watchdog = self._loop.call_later(_WATCH, self._watch)
-
-    def _everyone(self) -> tuple[tuple[deque[Entry], bool], ...]:
-        """Who waits for an answer, and whether the server may have been asked."""
-        return (self._inflight, True), (self._unanswered, True), (self._waiting, False)
-
-    def _outcome(self, entry: Entry, sent: bool) -> Outcome:
-        if not sent or entry.script is None:
-            return "not_applied"
-        self.unknown_outcomes += 1
-        return "unknown"
-
-    def _still_wanted(self, entries: deque[Entry]) -> deque[Entry]:
-        """Entries that somebody waits for; the room of the others is free again."""
-        for entry in entries:
-            if entry.future.done():
-                self._free(entry.size)
-        return deque(entry for entry in entries if not entry.future.done())
 
     def _judge_silence(self, now: float) -> None:
         """A server that answers nothing for a whole timeout is down until it does."""
@@ -332,6 +339,7 @@ class Lane(Room):
                 f"Redis at {self._server.address.name} does not answer"
             )
             self._turn_away(self._down)
+            self._tell_redirector()
         if silent > 3 * self._timeout:
             self._connection.abort()
 

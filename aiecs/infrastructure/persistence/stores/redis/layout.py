@@ -48,3 +48,8 @@ class Layout:
         if key[0] == "_":
             return f"{self.heads[bucket]}{letter}{key}"
         return f"{self.heads[bucket]}{letter}{group}/{key}"
+
+
+def bucket_of_head(head: str) -> int:
+    """The bucket, and cluster slot, that a head's name belongs to."""
+    return crc_hqx(head[head.index("{") + 1 : -1].encode(), 0) % BUCKETS

@@ -18,7 +18,7 @@ _CALLS = (
 )
 PERMISSIONS = f"""local lacking={{}}
 if redis.acl_check_cmd then for call in string.gmatch('{_CALLS}','[^|]+') do local words={{}}
-for word in string.gmatch(call,'%S+') do words[#words+1]=word=='K' and KEYS[1] or word end
+for word in string.gmatch(call,'%S+') do words[#words+1]=word=='K' and ARGV[1] or word end
 if not redis.acl_check_cmd(unpack(words)) then lacking[#lacking+1]=words[1] end end end
 return lacking"""
 

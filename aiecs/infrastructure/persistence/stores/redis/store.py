@@ -1,4 +1,4 @@
-"""The store on one Redis or Valkey server: no modules, Redis 6.2 or Valkey 7.2 at least."""
+"""The store on Redis or Valkey: no modules, Redis 6.2 or Valkey 7.2 at least."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 from hiredis import pack_command
 
@@ -20,12 +20,14 @@ from aiecs.core.errors import (
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.core.interface.calls import call_size
-from aiecs.infrastructure.persistence.stores.redis.address import Address
+from aiecs.infrastructure.persistence.stores.redis.cluster import Cluster
 from aiecs.infrastructure.persistence.stores.redis.connection import Server
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry
+from aiecs.infrastructure.persistence.stores.redis.fleet import LARGE, Fleet, OneServer
 from aiecs.infrastructure.persistence.stores.redis.lane import Lane
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout
+from aiecs.infrastructure.persistence.stores.redis.log_window import Command
 from aiecs.infrastructure.persistence.stores.redis.prepared import Prepared
 from aiecs.infrastructure.persistence.stores.redis.reads import Exchange, ReadShape, in_one
 from aiecs.infrastructure.persistence.stores.redis.receipts import of_caller
@@ -35,41 +37,44 @@ from aiecs.infrastructure.persistence.stores.redis.replies import (
     refusal,
 )
 from aiecs.infrastructure.persistence.stores.redis.scripts import Scripts
+from aiecs.infrastructure.persistence.stores.redis.sentinels import locator
+from aiecs.infrastructure.persistence.stores.redis.target import Target, target_of
 
-_LARGE = 64 * 1024
 _LONGEST = 300.0  # seconds; receipts are kept for twice as long
 _MOST_WORDS = 1_000_000  # Redis takes 2^20 in one command
 _SEEN, _FORGOTTEN = 2, 4
-_PING, _MULTI, _EXEC = (pack_command((word,)) for word in ("PING", "MULTI", "EXEC"))
+_WORDS = ("PING", "MULTI", "EXEC", "ASKING")
+_PING, _MULTI, _EXEC, _ASKING = (pack_command((word,)) for word in _WORDS)
 
 
-class Lanes(NamedTuple):
-    """The two lanes of an event loop."""
-
-    small: Lane
-    large: Lane
-    loop: asyncio.AbstractEventLoop
+class _Misdirected(Exception):  # noqa: N818 - an answer of a cluster's node
+    """Another node has to be asked; the message is the node's."""
 
 
 class RedisStore:
-    """A `Store` on one server.
+    """A `Store` on one server, on the primary that sentinels watch, or on a cluster.
 
-    One connection per event loop for ordinary commands and one for values over 64 KB. Every write
-    is one script call; an unanswered one is sent again under its receipt. `timeout` (seconds) is
-    the deadline of a call, waiting for room included.
+    One connection per event loop and server for ordinary commands and one for values over 64 KB.
+    Every write is one script call; an unanswered one is sent again under its receipt. `timeout`
+    (seconds) is the deadline of a call, waiting for room included.
     """
 
     capabilities = port.Capabilities("redis", durable=True, expires=True, shared=True)
 
-    def __init__(self, address: Address, *, prefix: str = "ce", timeout: float = 1.0) -> None:
+    def __init__(self, target: Target, *, prefix: str = "ce", timeout: float = 1.0) -> None:
+        self.target = target
         self._layout = Layout(prefix)
         self._timeout = min(timeout, _LONGEST)
         self._scripts = Scripts()
-        self._server = Server(address, self._scripts, self._layout.heads[0], self._timeout)
+        key = self._layout.heads[0]
+        self._server = Server(target.seeds[0], self._scripts, key, self._timeout)
+        self._server.clustered = target.clustered
+        if target.primary:
+            self._server.locate = locator(target, self._timeout)
         self._prepared: dict[port.Plan, Prepared] = {}
-        self._lanes: dict[asyncio.AbstractEventLoop, Lanes] = {}
-        #: The lanes of the loop that asked last; one attribute, for threads must not mix them.
-        self._latest: Lanes | None = None
+        self._fleets: dict[asyncio.AbstractEventLoop, Fleet] = {}
+        #: That of the loop that asked last; one attribute, for threads must not mix them.
+        self._latest: Fleet | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._inherited: list[object] = []
@@ -77,13 +82,8 @@ class RedisStore:
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "ce", timeout: float = 1.0) -> RedisStore:
-        """A store at `redis://`, `rediss://` or `unix://`; nothing is connected yet."""
-        return cls(Address.from_url(url), prefix=prefix, timeout=timeout)
-
-    @property
-    def address(self) -> Address:
-        """Where the server is."""
-        return self._server.address
+        """A store at a URL (`target`); nothing is connected yet."""
+        return cls(target_of(url), prefix=prefix, timeout=timeout)
 
     @property
     def shapes(self) -> int:
@@ -107,11 +107,12 @@ class RedisStore:
             full = port.Batch(bucket, group, plan.bind(args), plan.raw)
             return await self._apply(full, timeout)
         loop = asyncio.get_running_loop()
-        lanes = self._latest
-        if lanes is None or lanes.loop is not loop:
-            lanes = self._lanes_here()
-        lane = lanes.large if size > _LARGE else lanes.small
         deadline = loop.time() + self._seconds(timeout)
+        fleet = self._latest
+        if fleet is None or fleet.loop is not loop:
+            fleet = await self._fleet_here(deadline)
+        lanes = fleet.writing[bucket]
+        lane = lanes.large if size > LARGE else lanes.small
         if lane.busy:
             await lane.admit(size, deadline)
         if prepared.random:
@@ -138,21 +139,29 @@ class RedisStore:
         return asyncio.get_running_loop().time() + self._seconds(timeout)
 
     async def ping(self) -> None:
-        """Return when the server answers; the typed reason otherwise."""
-        lane = self._lanes_here().small
+        """Return when every server that takes writes answers; the typed reason otherwise."""
         deadline = self._deadline(None)
+        fleet = await self._fleet_here(deadline)
+        await asyncio.gather(*(self._ping(lanes.small, deadline) for lanes in fleet.primaries()))
+
+    async def _ping(self, lane: Lane, deadline: float) -> None:
         await lane.ready(deadline)
         (reply,) = await self._ask(lane, [_PING], deadline)
         if isinstance(reply, Exception):
             raise error_of(str(reply))
 
     async def command(self, *words: Any) -> Any:
-        """One raw command, for diagnosis; its reply."""
-        lane = self._lanes_here().small
-        (reply,) = await self._ask(lane, [pack_command(words)], self._deadline(None))
+        """One raw command without a key, for diagnosis; its reply. Of a cluster, any node's."""
+        deadline = self._deadline(None)
+        lane = (await self._fleet_here(deadline)).writing[0].small
+        (reply,) = await self._ask(lane, [pack_command(words)], deadline)
         if isinstance(reply, Exception):
             raise error_of(str(reply))
         return reply
+
+    def lanes(self) -> list[Lane]:
+        """Every connection that this store has opened, on every loop, with its gauges."""
+        return [lane for fleet in list(self._fleets.values()) for lane in fleet.lanes()]
 
     async def close(self) -> None:
         """Finish what is in flight on this loop and disconnect everywhere; idempotent."""
@@ -160,14 +169,13 @@ class RedisStore:
         with self._guarded():
             self._closed = True
             self._latest = None
-            lanes, self._lanes = self._lanes, {}
-        for small, large, loop in lanes.values():
+            fleets, self._fleets = self._fleets, {}
+        for loop, fleet in fleets.items():
             if loop is here:
-                await asyncio.gather(small.close(), large.close())
+                await fleet.close()
                 continue
             with contextlib.suppress(RuntimeError):  # that loop has ended meanwhile
-                loop.call_soon_threadsafe(small.close_now)
-                loop.call_soon_threadsafe(large.close_now)
+                loop.call_soon_threadsafe(fleet.close_now)
 
     # --- writes ---------------------------------------------------------------------------------
 
@@ -187,8 +195,8 @@ class RedisStore:
         if len(keys) + len(arguments) > _MOST_WORDS:
             raise InvalidInputError("the operations of a batch hold too many fields together")
         size = sum(map(len, arguments))
-        lanes = self._lanes_here()
-        lane = lanes.large if size > _LARGE else lanes.small
+        lanes = (await self._fleet_here(deadline)).writing[batch.bucket]
+        lane = lanes.large if size > LARGE else lanes.small
         script = self._scripts.of(encoded.shape)
         if lane.busy:
             await lane.admit(size, deadline)
@@ -228,25 +236,43 @@ class RedisStore:
         ops: tuple[port.Op, ...],
         timeout: float | None,
     ) -> list[Any]:
-        lane, deadline = self._lanes_here().small, self._deadline(timeout)
+        deadline = self._deadline(timeout)
+        fleet = await self._fleet_here(deadline)
+        lane, asking = fleet.reading[bucket].reading, False
         exchange = Exchange(self._layout, shape, bucket, group, ops)
         while True:
             commands = exchange.commands()
-            packed = list(map(pack_command, commands))
-            if not _at_one_moment(commands):
-                packed = [_MULTI, *packed, _EXEC]
-            replies = await self._ask(lane, packed, deadline)
             try:
-                answers = replies if len(replies) == len(commands) else _unwrap(replies)
-            except StoreFullError:
-                # Redis 7 takes no transaction while it is full, not even one that only reads.
-                script = pack_command(in_one(commands))
-                (answers,) = await self._ask(lane, [script], deadline)
-                if isinstance(answers, Exception):
-                    raise error_of(str(answers)) from None
+                answers = await self._answers(fleet, lane, commands, deadline, asking=asking)
+            except _Misdirected as refusal:
+                lane, asking = await fleet.follow(lane, str(refusal), bucket, deadline)
+                continue
             results = exchange.results(answers)
             if results is not None:
                 return results
+
+    async def _answers(
+        self, fleet: Fleet, lane: Lane, commands: list[Command], deadline: float, *, asking: bool
+    ) -> list[Any]:
+        """The replies to commands that are answered at one moment."""
+        packed = list(map(pack_command, commands))
+        if asking:
+            packed = [_ASKING, _MULTI, *packed, _EXEC]
+        elif not _at_one_moment(commands):
+            packed = [_MULTI, *packed, _EXEC]
+        replies = await self._ask(lane, packed, deadline)
+        if elsewhere := fleet.misdirected(replies):
+            raise _Misdirected(elsewhere)
+        try:
+            return replies if len(replies) == len(commands) else _unwrap(replies)
+        except StoreFullError:
+            # Redis 7 takes no transaction while it is full, not even one that only reads.
+            script = [*([_ASKING] if asking else []), pack_command(in_one(commands))]
+            answers = (await self._ask(lane, script, deadline))[-1]
+            if isinstance(answers, Exception):
+                raise error_of(str(answers)) from None
+            found: list[Any] = answers
+            return found
 
     async def _ask(self, lane: Lane, commands: list[bytes], deadline: float) -> list[Any]:
         size = 64 * len(commands)
@@ -259,7 +285,7 @@ class RedisStore:
 
     # --- loops ----------------------------------------------------------------------------------
 
-    def _lanes_here(self) -> Lanes:
+    async def _fleet_here(self, deadline: float) -> Fleet:
         loop = asyncio.get_running_loop()
         latest = self._latest
         if latest is not None and latest.loop is loop:
@@ -267,15 +293,20 @@ class RedisStore:
         with self._guarded():
             if self._closed:
                 raise LifecycleError("the store is closed")
-            lanes = self._lanes.get(loop)
-            if lanes is None:
-                for ended in [other for other in self._lanes if other.is_closed()]:
-                    del self._lanes[ended]
-                lanes = self._lanes[loop] = Lanes(
-                    Lane(self._server, "aiecs"), Lane(self._server, "aiecs-large"), loop
-                )
-            self._latest = lanes
-        return lanes
+            fleet = self._fleets.get(loop)
+            if fleet is None:
+                for ended in [other for other in self._fleets if other.is_closed()]:
+                    del self._fleets[ended]
+                fleet = self._fleets[loop] = self._new_fleet()
+        await fleet.ready(deadline)
+        if not self._closed:
+            self._latest = fleet
+        return fleet
+
+    def _new_fleet(self) -> Fleet:
+        if self.target.clustered:
+            return Cluster(self.target, self._server)
+        return OneServer(self._server, port.BUCKETS, self.target.confirmations)
 
     def _guarded(self) -> threading.Lock:
         """The lock of what follows; in a forked process also a fresh start.
@@ -284,9 +315,9 @@ class RedisStore:
         disturb the parent.
         """
         if self._pid != os.getpid():
-            self._inherited.append((self._lanes, self._latest))
+            self._inherited.append((self._fleets, self._latest))
             self._pid, self._lock = os.getpid(), threading.Lock()
-            self._lanes, self._latest = {}, None
+            self._fleets, self._latest = {}, None
         return self._lock
 
 
