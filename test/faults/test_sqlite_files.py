@@ -5,50 +5,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.sqlite_store import CREATE, POSIX, append, done, items
 
 from aiecs.core.errors import StoreFullError, StoreReadOnlyError, StoreUnavailableError
 from aiecs.core.interface import store as port
 from aiecs.infrastructure.persistence.stores.sqlite import SqliteStore, database, faults
 
-ROOT = Path(__file__).resolve().parents[2]
-CHILD = ROOT / "test" / "support" / "sqlite_child.py"
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="limits and modes are POSIX")
-CREATE = port.Put("", {"~i": port.NEW_INCARNATION}, "skip")
 GET = port.Batch(1, "g", (port.Get(""),))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "store.db"
-
-
-def append(item: bytes, group: str = "g") -> port.Batch:
-    return port.Batch(1, group, (port.Append("m", (item,)),))
-
-
-async def items(store: SqliteStore, group: str = "g") -> list[bytes]:
-    (found,) = await store.apply(port.Batch(1, group, (port.Read("m"),)))
-    return found.items
-
-
-def child(job: str, path: Path, *arguments: object) -> list[str]:
-    command = [sys.executable, str(CHILD), job, str(path), *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout.splitlines()
 
 
 @pytest.fixture
@@ -95,7 +62,7 @@ async def test_a_full_database_works_again_when_there_is_room(path: Path, monkey
 
 @POSIX
 async def test_a_disk_without_room_loses_nothing_that_was_acknowledged(path: Path):
-    (kind, outcome, acknowledged), went_on = map(str.split, child("fill", path, 3_000_000))
+    (kind, outcome, acknowledged), went_on = map(str.split, done("fill", path, 3_000_000))
 
     assert kind in ("StoreFullError", "StoreUnavailableError")
     assert outcome == "not_applied"
@@ -119,7 +86,7 @@ def test_a_file_that_may_only_be_read(path: Path):
         stack.callback(path.parent.chmod, 0o700)
         _reachable(path, stack)
 
-        assert child("unprivileged", path) == ["StoreReadOnlyError not_applied", "worked"]
+        assert done("unprivileged", path) == ["StoreReadOnlyError not_applied", "worked"]
 
 
 @POSIX
@@ -131,7 +98,7 @@ def test_a_directory_that_may_not_be_written(path: Path):
         stack.callback(path.parent.chmod, 0o700)
         _reachable(path, stack)
 
-        assert set(child("unprivileged", path)) == {"StoreReadOnlyError not_applied"}
+        assert set(done("unprivileged", path)) == {"StoreReadOnlyError not_applied"}
 
 
 @POSIX
@@ -141,7 +108,7 @@ def test_a_directory_that_may_not_be_made(path: Path):
         stack.callback(path.parent.chmod, 0o700)
         _reachable(path, stack)
 
-        made = child("unprivileged", path.parent / "new" / "store.db")
+        made = done("unprivileged", path.parent / "new" / "store.db")
         assert set(made) == {"StoreReadOnlyError not_applied"}
 
 

@@ -4,48 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pytest
+from support.sqlite_store import CREATE, POSIX, append, child, done, items, lines
 
 from aiecs.core.errors import StoreTimeoutError
 from aiecs.core.interface import store as port
 from aiecs.infrastructure.persistence.stores.sqlite import SqliteStore
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, fork and flock")
-
-ROOT = Path(__file__).resolve().parents[2]
-CHILD = ROOT / "test" / "support" / "sqlite_child.py"
-CREATE = port.Put("", {"~i": port.NEW_INCARNATION}, "skip")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "store.db"
-
-
-@contextlib.contextmanager
-def child(job: str, path: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(CHILD), job, str(path), *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def lines(process: subprocess.Popen[str]) -> list[str]:
-    return process.communicate(timeout=100)[0].splitlines()
+pytestmark = POSIX
 
 
 async def read(store: SqliteStore, group: str) -> port.LogSlice:
@@ -107,17 +78,15 @@ async def test_a_process_that_is_stopped_holds_up_nobody_beyond_the_deadline(pat
         process.send_signal(signal.SIGSTOP)
 
         with pytest.raises(StoreTimeoutError) as caught:
-            await store.apply(port.Batch(1, "g", (port.Append("m", (b"never",)),)), timeout=0.05)
+            await store.apply(append(b"never"), timeout=0.05)
         assert caught.value.outcome == "not_applied"
-        assert (await read(store, "g")).items == []
-        waiting = asyncio.ensure_future(
-            store.apply(port.Batch(1, "g", (port.Append("m", (b"after",)),)))
-        )
+        assert await items(store) == []
+        waiting = asyncio.create_task(store.apply(append(b"after")))
         await asyncio.sleep(0)
         process.kill()
 
         await waiting
-    assert (await read(store, "g")).items == [b"after"]
+    assert await items(store) == [b"after"]
     await store.close()
 
 
@@ -126,25 +95,23 @@ async def test_a_lock_of_another_program_is_waited_for(path: Path):
     await store.apply(port.Batch(1, "g", (CREATE,)))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
         with pytest.raises(StoreTimeoutError) as caught:
-            await store.apply(port.Batch(1, "g", (port.Append("m", (b"never",)),)), timeout=0.05)
-        waiting = asyncio.ensure_future(
-            store.apply(port.Batch(1, "g", (port.Append("m", (b"after",)),)))
-        )
+            await store.apply(append(b"never"), timeout=0.05)
+        assert time.monotonic() - started > 0.04
+        waiting = asyncio.create_task(store.apply(append(b"after")))
         await asyncio.sleep(0)
         other.execute("ROLLBACK")
         await waiting
 
     assert caught.value.outcome == "not_applied"
-    assert (await read(store, "g")).items == [b"after"]
+    assert await items(store) == [b"after"]
     await store.close()
 
 
 def test_a_fork_in_the_middle_of_a_storm(path: Path):
-    with child("fork", path) as process:
-        output = lines(process)
+    output = done("fork", path)
 
-    assert process.returncode == 0
     assert output.count("child 7") == 5
     assert output[-1] == "lost 0"
     assert sum("in use before this process was forked" in line for line in output) == 5
@@ -153,5 +120,4 @@ def test_a_fork_in_the_middle_of_a_storm(path: Path):
 
 
 def test_a_store_that_was_not_used_before_the_fork(path: Path):
-    with child("prefork", path) as process:
-        assert lines(process) == ["used", "child 0", "used"]
+    assert done("prefork", path) == ["used", "child 0", "used"]
