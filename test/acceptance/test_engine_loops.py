@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from support.waiting import until
@@ -79,18 +79,18 @@ def test_one_engine_serves_several_threads_at_once(open_store):
 
 async def test_a_thread_with_a_loop_of_its_own_works_beside_this_one(engine):
     await engine.create_session("s", "u")
-    done = threading.Event()
 
-    def beside():
+    def in_a_loop_of_its_own():
         asyncio.run(engine.add_conversation_message("s", "user", "from a thread"))
-        done.set()
 
-    thread = threading.Thread(target=beside)
-    thread.start()
-    while not done.is_set():
+    beside = asyncio.create_task(asyncio.to_thread(in_a_loop_of_its_own))
+    written = 0
+    while not beside.done():
         await engine.add_conversation_message("s", "user", "from here")
-        await asyncio.sleep(0.001)
-    thread.join()
+        written += 1
+        await asyncio.sleep(0)
+    await beside
 
     history = await engine.get_conversation_history("s", limit=None)
-    assert [m.content for m in history].count("from a thread") == 1
+    counts = Counter(message.content for message in history)
+    assert counts == {"from a thread": 1, "from here": written}

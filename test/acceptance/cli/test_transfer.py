@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 from support.cli import AGENTS, CHATS, SESSIONS, Calls, Cli, Processes, chat, content, write
+from support.waiting import until
 
 from aiecs.domain.context import ContextEngine
 
@@ -99,14 +101,18 @@ def test_export_of_an_unknown_session_writes_nothing(cli: Cli):
 
 
 def test_import_reads_a_pipe(cli: Cli):
-    exported = cli("import", CHATS, "--store", "sqlite:///a.db")
-    exported = cli("export", "--store", "sqlite:///a.db")
-    summary = cli("import", "-", "--store", "sqlite:///b.db", stdin=exported[0].encode())
+    cli("import", CHATS, "--store", "sqlite:///a.db")
+    exported, _ = cli("export", "--store", "sqlite:///a.db")
+    summary, _ = cli("import", "-", "--store", "sqlite:///b.db", stdin=exported.encode())
 
-    assert "imported 8 sessions; with 96 messages" in summary[0]
+    assert "imported 8 sessions; with 96 messages" in summary
 
 
 MANY_SESSIONS = 6_000  # more than any machine imports between two looks at the file
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT between processes there")
@@ -122,11 +128,12 @@ def test_ctrl_c_ends_an_import_which_can_be_repeated(cli: Calls, processes: Proc
         stderr=subprocess.PIPE,
     )
     database = cli.directory / "a.db-wal"
-    deadline = time.monotonic() + 30
-    while not (database.exists() and database.stat().st_size > 200_000):
-        assert time.monotonic() < deadline
+
+    async def has_begun():
         assert process.poll() is None
-        time.sleep(0.005)
+        return size(database) > 200_000
+
+    asyncio.run(until(has_begun, 30))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
 
