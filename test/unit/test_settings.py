@@ -1,3 +1,5 @@
+"""Settings from the environment: read, checked, explained, and never shown when secret."""
+
 from __future__ import annotations
 
 import copy
@@ -10,7 +12,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 import pytest
-from redis.asyncio.connection import parse_url
+from support.settings import SECRET, load
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.settings import Secret, Settings, load_settings, settings_table
@@ -18,60 +20,73 @@ from aiecs.core.settings import Secret, Settings, load_settings, settings_table
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECRET = "s3cr3t-&:/@?#%"
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.startswith(("AIECS_", "REDIS_", "CLICKHOUSE_")):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):
-    def loaded(**variables: str) -> Settings:
-        with monkeypatch.context() as patch:
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            return load_settings()
-
-    return loaded
+DEFAULTS = {
+    "AIECS_STORE_URL": None,
+    "AIECS_ARCHIVE_URL": None,
+    "AIECS_KEY_PREFIX": "ce",
+    "AIECS_SESSION_TTL": 86_400,
+    "AIECS_CHECKPOINT_TTL": 604_800,
+    "AIECS_OPERATION_TIMEOUT": 1.0,
+    "AIECS_MAX_MESSAGES_PER_SESSION": None,
+    "AIECS_STRICT_SESSIONS": False,
+    "AIECS_TAIL_CACHE_BYTES": 33_554_432,
+    "AIECS_SQLITE_SYNCHRONOUS": "NORMAL",
+    "REDIS_URL": None,
+    "REDIS_HOST": "localhost",
+    "REDIS_PORT": 6379,
+    "REDIS_DB": 1,
+    "REDIS_USERNAME": None,
+    "REDIS_PASSWORD": None,
+    "REDIS_TLS": False,
+    "REDIS_SSL_CA_CERTS": None,
+    "REDIS_SSL_CERTFILE": None,
+    "REDIS_SSL_KEYFILE": None,
+    "REDIS_UNIX_SOCKET_PATH": None,
+    "REDIS_CLUSTER": False,
+    "REDIS_SENTINELS": None,
+    "REDIS_SENTINEL_MASTER": None,
+    "CLICKHOUSE_ENABLED": False,
+    "CLICKHOUSE_HOST": "localhost",
+    "CLICKHOUSE_PORT": 8123,
+    "CLICKHOUSE_USER": "default",
+    "CLICKHOUSE_PASSWORD": None,
+    "CLICKHOUSE_DATABASE": "default",
+}
+GIVEN = {
+    "AIECS_STORE_URL": "memory://",
+    "AIECS_ARCHIVE_URL": "chdb:///x",
+    "AIECS_KEY_PREFIX": "my-app.1",
+    "AIECS_SESSION_TTL": "60",
+    "AIECS_CHECKPOINT_TTL": "0",
+    "AIECS_OPERATION_TIMEOUT": "0.25",
+    "AIECS_MAX_MESSAGES_PER_SESSION": "500",
+    "AIECS_STRICT_SESSIONS": "true",
+    "AIECS_TAIL_CACHE_BYTES": "0",
+    "AIECS_SQLITE_SYNCHRONOUS": "FULL",
+    "REDIS_URL": "redis://a",
+    "REDIS_HOST": "h",
+    "REDIS_PORT": "6380",
+    "REDIS_DB": "0",
+    "REDIS_USERNAME": "u",
+    "REDIS_PASSWORD": "p",
+    "REDIS_TLS": "yes",
+    "REDIS_SSL_CA_CERTS": "/ca",
+    "REDIS_SSL_CERTFILE": "/cert",
+    "REDIS_SSL_KEYFILE": "/key",
+    "REDIS_UNIX_SOCKET_PATH": "/s",
+    "REDIS_CLUSTER": "1",
+    "REDIS_SENTINELS": "a:1,b:2",
+    "REDIS_SENTINEL_MASTER": "m",
+    "CLICKHOUSE_ENABLED": "1",
+    "CLICKHOUSE_HOST": "ch",
+    "CLICKHOUSE_PORT": "8124",
+    "CLICKHOUSE_USER": "cu",
+    "CLICKHOUSE_PASSWORD": "cp",
+    "CLICKHOUSE_DATABASE": "cd",
+}
 
 
 def test_defaults_are_those_of_the_specification_and_the_design() -> None:
-    expected = {
-        "AIECS_STORE_URL": None,
-        "AIECS_ARCHIVE_URL": None,
-        "AIECS_KEY_PREFIX": "ce",
-        "AIECS_SESSION_TTL": 86_400,
-        "AIECS_CHECKPOINT_TTL": 604_800,
-        "AIECS_OPERATION_TIMEOUT": 1.0,
-        "AIECS_MAX_MESSAGES_PER_SESSION": None,
-        "AIECS_STRICT_SESSIONS": False,
-        "AIECS_TAIL_CACHE_BYTES": 33_554_432,
-        "AIECS_SQLITE_SYNCHRONOUS": "NORMAL",
-        "REDIS_URL": None,
-        "REDIS_HOST": "localhost",
-        "REDIS_PORT": 6379,
-        "REDIS_DB": 1,
-        "REDIS_USERNAME": None,
-        "REDIS_PASSWORD": None,
-        "REDIS_TLS": False,
-        "REDIS_SSL_CA_CERTS": None,
-        "REDIS_SSL_CERTFILE": None,
-        "REDIS_SSL_KEYFILE": None,
-        "REDIS_UNIX_SOCKET_PATH": None,
-        "REDIS_CLUSTER": False,
-        "REDIS_SENTINELS": None,
-        "REDIS_SENTINEL_MASTER": None,
-        "CLICKHOUSE_ENABLED": False,
-        "CLICKHOUSE_HOST": "localhost",
-        "CLICKHOUSE_PORT": 8123,
-        "CLICKHOUSE_USER": "default",
-        "CLICKHOUSE_PASSWORD": None,
-        "CLICKHOUSE_DATABASE": "default",
-    }
     settings = load_settings()
     special = {
         "AIECS_STORE_URL": settings.named_store,
@@ -82,51 +97,19 @@ def test_defaults_are_those_of_the_specification_and_the_design() -> None:
         name: special[name]
         if name in special
         else getattr(settings, name.removeprefix("AIECS_").lower())
-        for name in expected
+        for name in DEFAULTS
     }
 
-    assert found == expected
-    assert [row.name for row in settings_table()] == list(expected)
+    assert found == DEFAULTS
+    assert [row.name for row in settings_table()] == list(DEFAULTS)
     assert settings.given == frozenset()
     assert settings == Settings()
 
 
-def test_every_variable_is_read(load) -> None:
-    values = {
-        "AIECS_STORE_URL": "memory://",
-        "AIECS_ARCHIVE_URL": "chdb:///x",
-        "AIECS_KEY_PREFIX": "my-app.1",
-        "AIECS_SESSION_TTL": "60",
-        "AIECS_CHECKPOINT_TTL": "0",
-        "AIECS_OPERATION_TIMEOUT": "0.25",
-        "AIECS_MAX_MESSAGES_PER_SESSION": "500",
-        "AIECS_STRICT_SESSIONS": "true",
-        "AIECS_TAIL_CACHE_BYTES": "0",
-        "AIECS_SQLITE_SYNCHRONOUS": "FULL",
-        "REDIS_URL": "redis://a",
-        "REDIS_HOST": "h",
-        "REDIS_PORT": "6380",
-        "REDIS_DB": "0",
-        "REDIS_USERNAME": "u",
-        "REDIS_PASSWORD": "p",
-        "REDIS_TLS": "yes",
-        "REDIS_SSL_CA_CERTS": "/ca",
-        "REDIS_SSL_CERTFILE": "/cert",
-        "REDIS_SSL_KEYFILE": "/key",
-        "REDIS_UNIX_SOCKET_PATH": "/s",
-        "REDIS_CLUSTER": "1",
-        "REDIS_SENTINELS": "a:1,b:2",
-        "REDIS_SENTINEL_MASTER": "m",
-        "CLICKHOUSE_ENABLED": "1",
-        "CLICKHOUSE_HOST": "ch",
-        "CLICKHOUSE_PORT": "8124",
-        "CLICKHOUSE_USER": "cu",
-        "CLICKHOUSE_PASSWORD": "cp",
-        "CLICKHOUSE_DATABASE": "cd",
-    }
-    settings = load(**values)
+def test_every_variable_is_read() -> None:
+    settings = load(**GIVEN)
 
-    assert settings.given == values.keys() == {row.name for row in settings_table()}
+    assert settings.given == GIVEN.keys() == {row.name for row in settings_table()}
     assert dataclasses.replace(settings, given=frozenset()) == Settings(
         named_store=type(settings.named_store)("memory://"),
         named_archive=type(settings.named_archive)("chdb:///x"),
@@ -162,18 +145,18 @@ def test_every_variable_is_read(load) -> None:
 
 
 @pytest.mark.parametrize("text", ["true", "True", "1", "yes", "on", "TRUE"])
-def test_clickhouse_can_be_enabled_in_every_usual_spelling(load, text: str) -> None:
+def test_clickhouse_can_be_enabled_in_every_usual_spelling(text: str) -> None:
     assert load(CLICKHOUSE_ENABLED=text).clickhouse_enabled is True
     assert load(CLICKHOUSE_ENABLED="false").clickhouse_enabled is False
 
 
-def test_an_empty_variable_counts_as_not_set(load) -> None:
+def test_an_empty_variable_counts_as_not_set() -> None:
     empty = {row.name: "" for row in settings_table()}
 
     assert load(**empty) == Settings()
 
 
-def test_other_spellings_are_other_variables(load) -> None:
+def test_other_spellings_are_other_variables() -> None:
     assert load(redis_host="x", SESSION_TTL="5", HOST="y") == Settings()
 
 
@@ -210,12 +193,12 @@ def test_other_spellings_are_other_variables(load) -> None:
         ("CLICKHOUSE_HOST", "http://x"),
     ],
 )
-def test_a_bad_value_is_refused_by_the_name_of_its_variable(load, name: str, bad: str) -> None:
+def test_a_bad_value_is_refused_by_the_name_of_its_variable(name: str, bad: str) -> None:
     with pytest.raises(InvalidInputError, match=f"^{name}: "):
         load(**{name: bad})
 
 
-def test_all_bad_values_are_named_at_once_and_none_is_shown(load) -> None:
+def test_all_bad_values_are_named_at_once_and_none_is_shown() -> None:
     with pytest.raises(InvalidInputError) as caught:
         load(REDIS_PORT=SECRET, AIECS_STORE_URL=SECRET, AIECS_STRICT_SESSIONS=SECRET)
 
@@ -225,7 +208,7 @@ def test_all_bad_values_are_named_at_once_and_none_is_shown(load) -> None:
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
-def test_no_secret_is_shown(load, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     settings = load(
         REDIS_PASSWORD=SECRET,
         CLICKHOUSE_PASSWORD=SECRET,
@@ -253,122 +236,12 @@ def test_no_secret_is_shown(load, caplog: pytest.LogCaptureFixture) -> None:
     assert bool(Secret("")) is False
 
 
-def test_no_redis_variable_means_that_redis_was_not_asked_for(load) -> None:
-    settings = load(AIECS_SESSION_TTL="5", CLICKHOUSE_HOST="x", REDIS_HOST="")
-
-    assert (settings.redis_url, settings.redis_explicit) == ("redis://localhost:6379/1", False)
-
-
-@pytest.mark.parametrize("name", ["REDIS_HOST", "REDIS_PASSWORD", "REDIS_USERNAME"])
-def test_any_redis_variable_means_that_redis_was_asked_for(load, name: str) -> None:
-    assert load(**{name: "localhost"}).redis_explicit is True
-    assert load(REDIS_URL="redis://x").redis_explicit is True
-
-
-def test_redis_url_wins_over_the_rest(load) -> None:
-    settings = load(REDIS_URL="rediss://u:p@h:1/2", REDIS_HOST="x", REDIS_CLUSTER="1", REDIS_DB="3")
-
-    assert settings.redis_url == "rediss://u:p@h:1/2"
-
-
-@pytest.mark.parametrize(
-    ("given", "url"),
-    [
-        ({"REDIS_HOST": "h", "REDIS_PORT": "1", "REDIS_DB": "0"}, "redis://h:1/0"),
-        ({"REDIS_HOST": "::1"}, "redis://[::1]:6379/1"),
-        ({"REDIS_HOST": "[::1]"}, "redis://[::1]:6379/1"),
-        ({"REDIS_PASSWORD": "p"}, "redis://:p@localhost:6379/1"),
-        ({"REDIS_USERNAME": "u"}, "redis://u@localhost:6379/1"),
-        ({"REDIS_USERNAME": "u", "REDIS_PASSWORD": "p"}, "redis://u:p@localhost:6379/1"),
-        ({"REDIS_TLS": "1"}, "rediss://localhost:6379/1"),
-        (
-            {"REDIS_SSL_CA_CERTS": "/a b/ca&", "REDIS_SSL_KEYFILE": "/k"},
-            "rediss://localhost:6379/1?ssl_ca_certs=/a%20b/ca%26&ssl_keyfile=/k",
-        ),
-        ({"REDIS_UNIX_SOCKET_PATH": "/run/r s"}, "unix:///run/r%20s?db=1"),
-        (
-            {"REDIS_UNIX_SOCKET_PATH": "/s", "REDIS_PASSWORD": "p", "REDIS_DB": "2"},
-            "unix://:p@/s?db=2",
-        ),
-        ({"REDIS_CLUSTER": "1", "REDIS_HOST": "n"}, "redis+cluster://n:6379"),
-        (
-            {"REDIS_CLUSTER": "1", "REDIS_DB": "0", "REDIS_TLS": "1"},
-            "rediss+cluster://localhost:6379",
-        ),
-        (
-            {"REDIS_SENTINELS": "a:1,[::2]:2", "REDIS_SENTINEL_MASTER": "my/master"},
-            "redis+sentinel://a:1,[::2]:2/my%2Fmaster/1",
-        ),
-        (
-            {
-                "REDIS_SENTINELS": "a:1",
-                "REDIS_SENTINEL_MASTER": "m",
-                "REDIS_PASSWORD": "p",
-                "REDIS_SSL_CERTFILE": "/c",
-            },
-            "rediss+sentinel://:p@a:1/m/1?ssl_certfile=/c",
-        ),
-    ],
-)
-def test_the_url_of_a_redis(load, given: dict[str, str], url: str) -> None:
-    assert load(**given).redis_url == url
-
-
-def test_redis_py_reads_back_what_was_set(load) -> None:
-    login = {"REDIS_USERNAME": "u:s@r", "REDIS_PASSWORD": SECRET}
-    tcp = parse_url(load(**login, REDIS_HOST="h", REDIS_PORT="7", REDIS_DB="3").redis_url)
-    unix = parse_url(load(**login, REDIS_UNIX_SOCKET_PATH="/a b#/s?", REDIS_DB="3").redis_url)
-
-    for found in (tcp, unix):
-        assert (found["username"], found["password"], found["db"]) == ("u:s@r", SECRET, 3)
-    assert (tcp["host"], tcp["port"]) == ("h", 7)
-    assert unix["path"] == "/a b#/s?"
-
-
-@pytest.mark.parametrize(
-    ("given", "named"),
-    [
-        ({"REDIS_CLUSTER": "1", "REDIS_UNIX_SOCKET_PATH": "/s"}, "SOCKET_PATH and REDIS_CLUSTER"),
-        ({"REDIS_CLUSTER": "1", "REDIS_SENTINELS": "a:1"}, "REDIS_CLUSTER and REDIS_SENTINELS"),
-        ({"REDIS_CLUSTER": "1", "REDIS_DB": "2"}, "REDIS_DB"),
-        ({"REDIS_SENTINELS": "a:1"}, "REDIS_SENTINEL_MASTER"),
-        ({"REDIS_UNIX_SOCKET_PATH": "s"}, "REDIS_UNIX_SOCKET_PATH"),
-        ({"REDIS_UNIX_SOCKET_PATH": "/s", "REDIS_TLS": "1"}, "TLS"),
-        ({"REDIS_UNIX_SOCKET_PATH": "/s", "REDIS_SSL_CA_CERTS": "/c"}, "TLS"),
-    ],
-)
-def test_settings_that_contradict_each_other_are_refused(load, given: dict, named: str) -> None:
-    with pytest.raises(InvalidInputError, match=named):
-        load(**given)
-
-
-def test_the_archive(load) -> None:
-    assert load().archive_url is None
-    assert load(CLICKHOUSE_HOST="h").archive_url is None
-    assert (
-        load(CLICKHOUSE_ENABLED="true").archive_url == "clickhouse://default@localhost:8123/default"
-    )
-    settings = load(
-        CLICKHOUSE_ENABLED="true",
-        CLICKHOUSE_HOST="::1",
-        CLICKHOUSE_PASSWORD="p@",
-        CLICKHOUSE_DATABASE="a/b",
-    )
-    assert settings.archive_url == "clickhouse://default:p%40@[::1]:8123/a%2Fb"
-    assert load(CLICKHOUSE_ENABLED="1", AIECS_ARCHIVE_URL="chdb:///x").archive_url == "chdb:///x"
-
-
-def test_the_store(load) -> None:
-    assert load().store_url is None
-    assert load(AIECS_STORE_URL="redis://:p@h").store_url == "redis://:p@h"
-
-
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_settings().redis_host = "x"
 
 
-def test_a_dotenv_file_is_read_only_when_named(load, tmp_path: Path, monkeypatch) -> None:
+def test_a_dotenv_file_is_read_only_when_named(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / ".env").write_text("REDIS_HOST=from-file\nREDIS_PORT=1\nOTHER=x\n")
     monkeypatch.chdir(tmp_path)
 
