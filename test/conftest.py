@@ -7,13 +7,14 @@ import inspect
 import itertools
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from support import servers as real
 
 _FOREIGN = ("REDIS_", "AIECS_", "CLICKHOUSE_")
 _KEPT = "AIECS_SPEC"  # where the specification lies, for the tests that run its samples
+_MEASURED = pytest.StashKey[list[str]]()
 _SERVERS = pytest.StashKey[real.Servers]()
 _THREADS = pytest.StashKey[set[threading.Thread]]()
 _ENDING_SECONDS = 2.0
@@ -25,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if name.startswith(_FOREIGN) and name != _KEPT:
             del os.environ[name]
     config.stash[_SERVERS] = real.Servers()
+    config.stash[_MEASURED] = []
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -34,6 +36,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    for line in config.stash[_MEASURED]:
+        terminalreporter.write_line(line)
     used = sorted(real.title(name) for name in config.stash[_SERVERS].used)
     if used:
         terminalreporter.write_line(f"Real servers in this run: {', '.join(used)}")
@@ -43,6 +47,13 @@ def pytest_terminal_summary(
 def servers(pytestconfig: pytest.Config) -> real.Servers:
     """Starts real servers; those of `start` are the test's own and die with the run."""
     return pytestconfig.stash[_SERVERS]
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Notes what a test has counted and does not assert; the end of the run prints it."""
+    lines = request.config.stash[_MEASURED]
+    return lambda line: lines.append(f"{request.node.name}: {line}")
 
 
 @pytest.fixture(params=real.names())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain
 from typing import Self
 
@@ -24,6 +24,7 @@ class Cluster:
             "cluster-node-timeout": f"{NODE_TIMEOUT * 1000:.0f}",
             "repl-diskless-sync-delay": "0",
             "cluster-replica-validity-factor": "0",
+            "cluster-require-full-coverage": "no",
         }
         fixed = tuple(chain.from_iterable((f"--{key}", value) for key, value in settings.items()))
         self.nodes = [
@@ -65,16 +66,16 @@ class Cluster:
                     replica.command("CLUSTER", "REPLICATE", name) == b"+OK\r\n"
                 )
             )
-        until_now(lambda: all(is_ready(node) for node in self.nodes))
+        until_now(lambda: all(self._is_ready(node) for node in self.nodes))
 
-    def owner(self, slot: int, alive: Iterable[Server]) -> Server:
-        """The node that serves a slot, as the living ones see it."""
-        for node in alive:
-            lines = text(node, "CLUSTER", "NODES").splitlines()
-            for line in lines:
-                if "myself" in line and any(_holds(part, slot) for part in line.split()[8:]):
-                    return node
-        raise LookupError(f"nobody serves slot {slot}")
+    def _is_ready(self, node: Server) -> bool:
+        """Whether a node sees the whole cluster, and has its data if it is a replica."""
+        if "cluster_state:ok" not in text(node, "CLUSTER", "INFO"):
+            return False
+        if text(node, "CLUSTER", "NODES").count("slave ") < len(self.replicas):
+            return False
+        said = text(node, "INFO", "replication")
+        return "master_link_status:up" in said or "connected_slaves:1" in said
 
 
 def option(node: Server, name: str) -> str:
@@ -99,21 +100,6 @@ def known(node: Server) -> int:
     """How many nodes a node knows and reaches."""
     said = text(node, "CLUSTER", "NODES")
     return sum(" connected" in line and "handshake" not in line for line in said.splitlines())
-
-
-def is_ready(node: Server) -> bool:
-    """Whether a node sees the whole cluster, and has its data if it is a replica."""
-    if "cluster_state:ok" not in text(node, "CLUSTER", "INFO"):
-        return False
-    said = text(node, "INFO", "replication")
-    return "master_link_status:up" in said or "connected_slaves:1" in said
-
-
-def _holds(part: str, slot: int) -> bool:
-    if part.startswith("["):
-        return False
-    first, _, last = part.partition("-")
-    return int(first) <= slot <= int(last or first)
 
 
 def until_now(condition: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -39,7 +39,7 @@ from aiecs.infrastructure.persistence.stores.redis.verdict import redirection
 _SOON = 0.01
 _APART = 0.2
 _DIRECT = 3
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
 class Cluster:
@@ -84,7 +84,7 @@ class Cluster:
             self._learning = self.loop.create_task(self._learn_for_ever())
 
     async def _learn_for_ever(self) -> None:
-        """Ask for the map until every primary in it answers."""
+        """Ask for the map until every primary in it answers, and replicas are there if wanted."""
         pause = _FIRST_PAUSE
         # Slots that move one by one are told by the refusals; the whole map can wait a little.
         await asyncio.sleep(max(0.0, self._learnt + _APART - self.loop.time()))
@@ -96,12 +96,17 @@ class Cluster:
             elif not self.writing:
                 self._known.set()
                 return  # the caller is told why, and the next one asks again
-            if found is not None and not any(
-                lane.is_down for lanes in self.primaries() for lane in lanes.each()
-            ):
+            if found is not None and self._is_settled(found):
                 return
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+    def _is_settled(self, found: SlotMap) -> bool:
+        # A node that has just heard of a replica does not name it yet.
+        if self._target.read_replicas and not all(part.replicas for part in found.parts):
+            return False
+        asked = dict.fromkeys((*self.writing, *self.reading))
+        return not any(lane.is_down for lanes in asked for lane in lanes.each())
 
     async def _ask(self) -> SlotMap | None:
         """The map as the first node tells it that answers; who has failed is asked last."""
@@ -133,8 +138,11 @@ class Cluster:
         if self._target.read_replicas:
             self.reading = list(self.writing)
             for part in found.parts:
-                if part.replicas:
-                    readers = self._replica(random.choice(part.replicas))  # noqa: S311 - spreads
+                up = [
+                    each for each in map(self._replica, part.replicas) if not each.reading.is_down
+                ]
+                if up:
+                    readers = random.choice(up)  # noqa: S311 - spreads the load
                     self.reading[part.slots] = [readers] * len(self.reading[part.slots])
         self._known.set()
         if before:
@@ -150,7 +158,7 @@ class Cluster:
     def _replica(self, address: Address) -> Lanes:
         if address not in self._replicas:
             server = replace(self._server, address=address, known=True)
-            self._replicas[address] = lanes_to_replica(server)
+            self._replicas[address] = lanes_to_replica(server, self)
         return self._replicas[address]
 
     def _hand_over(self) -> None:

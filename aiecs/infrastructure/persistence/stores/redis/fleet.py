@@ -85,9 +85,9 @@ def lanes_to(server: Server, confirmations: int, redirector: Redirector | None =
     )
 
 
-def lanes_to_replica(server: Server) -> Lanes:
+def lanes_to_replica(server: Server, redirector: Redirector) -> Lanes:
     """Lanes that only read."""
-    lane = Lane(replace(server, replica=True), "aiecs-replica")
+    lane = Lane(replace(server, replica=True), "aiecs-replica", redirector)
     return Lanes(lane, lane, lane)
 
 

@@ -79,6 +79,11 @@ class Lane(Pending):
             self._watchdog = self._loop.call_later(_WATCH, self._watch)
 
     @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
+
+    @property
     def is_down(self) -> bool:
         """Whether calls fail at once, because the server does not answer."""
         return self._down is not None
@@ -357,7 +362,6 @@ class Lane(Pending):
         if connection is not None:
             await connection.wait_closed(self._timeout)
         if self._connecting is not None:
-            self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
         if self._guardian is not None:
             guardian, self._guardian = self._guardian, None
@@ -381,6 +385,8 @@ class Lane(Pending):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        if self._connecting is not None:
+            self._connecting.cancel()
 
     async def _close_with_loop(self) -> AsyncGenerator[None, None]:
         """Closed by the loop's own shutdown of async generators, when nobody closed the store."""
