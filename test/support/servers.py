@@ -233,9 +233,13 @@ class Server:
         words = itertools.chain.from_iterable(
             (f"--{key}", value) for key, value in settings.items()
         )
+        # A sentinel writes what it learns into a file of its own.
+        file = [self.directory / "sentinel.conf"] if "--sentinel" in self.options else []
+        for own in file:
+            own.touch()
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program(self.name), *words, *self.options],
+                [program(self.name), *file, *words, *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
