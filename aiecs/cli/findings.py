@@ -24,6 +24,8 @@ _MIN_VALKEY = (7, 2)
 # https://github.com/valkey-io/valkey/pull/4342; 9.1.2 is the first that we have seen mend it.
 _MENDS_TORN_TAIL = (9, 1, 2)
 _NEARLY_FULL = 0.9
+_COVERAGE = "cluster-require-full-coverage"
+_GRAVITY: tuple[Level, ...] = ("ok", "note", "warn", "fail")
 
 
 def redis_findings(info: Info, settings: dict[str, str]) -> list[Finding]:
@@ -35,6 +37,22 @@ def redis_findings(info: Info, settings: dict[str, str]) -> list[Finding]:
         memory(info),
         persistence(info, settings),
         *torn_tail(info, settings),
+        *coverage(info, settings),
+    ]
+
+
+def worst(by_server: dict[str, list[Finding]]) -> list[Finding]:
+    """Of each check the gravest finding, with the server's name where there are several."""
+    found: dict[str, tuple[str, Finding]] = {}
+    for name, findings in by_server.items():
+        for one in findings:
+            known = found.get(one.check)
+            if known is None or _GRAVITY.index(one.level) > _GRAVITY.index(known[1].level):
+                found[one.check] = (name, one)
+    several = len(by_server) > 1
+    return [
+        one._replace(detail=f"{one.detail} ({name})") if several and one.level != "ok" else one
+        for name, one in found.values()
     ]
 
 
@@ -130,6 +148,15 @@ def torn_tail(info: Info, settings: dict[str, str]) -> list[Finding]:
     }
     detail = "a write that a crash cut in two may be replayed in part at the second start"
     return [Finding("append-only file", "note", detail, advice[name])]
+
+
+def coverage(info: Info, settings: dict[str, str]) -> list[Finding]:
+    """Whether one failed primary of a cluster stops the others."""
+    if not info.get("cluster_enabled") or settings.get(_COVERAGE) != "yes":
+        return []
+    detail = "while one primary is down, the others answer nothing either"
+    advice = f"set {_COVERAGE} no: sessions elsewhere need not suffer"
+    return [Finding("cluster", "note", detail, advice)]
 
 
 def latency(seconds: list[float]) -> Finding:

@@ -83,6 +83,29 @@ def test_servers_that_replay_half_a_transaction(
     assert not findings.torn_tail(info | {"aof_enabled": 0}, config)
 
 
+def test_of_several_servers_the_gravest_finding_is_told_with_its_name():
+    fine = findings.Finding("memory", "ok", "plenty")
+    bad = findings.Finding("memory", "warn", "nearly full", "make room")
+    role = findings.Finding("role", "ok", "primary")
+
+    assert findings.worst({"a:1": [fine, role], "b:2": [bad, role]}) == [
+        bad._replace(detail="nearly full (b:2)"),
+        role,
+    ]
+    assert findings.worst({"": [bad]}) == [bad]
+
+
+@pytest.mark.parametrize(
+    ("clustered", "setting", "told"), [(1, "yes", 1), (1, "no", 0), (1, None, 0), (0, "yes", 0)]
+)
+def test_a_cluster_that_stops_for_one_primary(clustered: int, setting: str | None, told: int):
+    config = {"cluster-require-full-coverage": setting} if setting else {}
+
+    found = findings.coverage({"cluster_enabled": clustered}, config)
+
+    assert [one.level for one in found] == ["note"] * told
+
+
 def test_a_replica_is_no_place_to_write():
     found = findings.role({"role": "slave", "master_host": "10.0.0.1", "master_port": 6379})
 
