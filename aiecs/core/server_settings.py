@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from aiecs.core.errors import InvalidInputError
@@ -74,6 +74,16 @@ class ServerSettings:
     redis_sentinel_master: Annotated[
         str | None, env("REDIS_SENTINEL_MASTER", "Name of the master that the sentinels watch.")
     ] = None
+    redis_durability: Annotated[
+        Literal["acknowledged", "replicated"],
+        env(
+            "REDIS_DURABILITY",
+            "`replicated`: a write counts when `REDIS_REPLICAS` replicas have it too.",
+        ),
+    ] = "acknowledged"
+    redis_replicas: Annotated[
+        int, env("REDIS_REPLICAS", "How many replicas have to confirm a write then.", ge=1, le=16)
+    ] = 1
     clickhouse_enabled: Annotated[bool, env("CLICKHOUSE_ENABLED", "Archive to ClickHouse.")] = False
     clickhouse_host: Annotated[str, env("CLICKHOUSE_HOST", "ClickHouse host.", **_HOST)] = (
         "localhost"
@@ -136,10 +146,13 @@ def _check_redis(settings: ServerSettings) -> None:
 
 def _redis_url(settings: ServerSettings) -> str:
     login = _login(settings.redis_username or "", settings.redis_password)
+    confirmed = _durability_query(settings)
     if settings.redis_unix_socket_path:
-        return f"unix://{login}{quote(settings.redis_unix_socket_path)}?db={settings.redis_db}"
-    query = _tls_query(settings)
-    scheme = "rediss" if settings.redis_tls or query else "redis"
+        query = "&".join([f"db={settings.redis_db}", *confirmed])
+        return f"unix://{login}{quote(settings.redis_unix_socket_path)}?{query}"
+    files = _tls_query(settings)
+    scheme = "rediss" if settings.redis_tls or files else "redis"
+    query = "?" + "&".join([*files, *confirmed]) if files or confirmed else ""
     place = f"{_bracketed(settings.redis_host)}:{settings.redis_port}"
     if settings.redis_cluster:
         return f"{scheme}+cluster://{login}{place}{query}"
@@ -150,14 +163,19 @@ def _redis_url(settings: ServerSettings) -> str:
     return f"{scheme}://{login}{place}/{settings.redis_db}{query}"
 
 
-def _tls_query(settings: ServerSettings) -> str:
+def _durability_query(settings: ServerSettings) -> list[str]:
+    if settings.redis_durability == "acknowledged":
+        return []
+    return [f"durability={settings.redis_durability}", f"replicas={settings.redis_replicas}"]
+
+
+def _tls_query(settings: ServerSettings) -> list[str]:
     files = {
         "ssl_ca_certs": settings.redis_ssl_ca_certs,
         "ssl_certfile": settings.redis_ssl_certfile,
         "ssl_keyfile": settings.redis_ssl_keyfile,
     }
-    parts = [f"{name}={quote(file, safe='/')}" for name, file in files.items() if file]
-    return "?" + "&".join(parts) if parts else ""
+    return [f"{name}={quote(file, safe='/')}" for name, file in files.items() if file]
 
 
 def _login(user: str, password: Secret | None) -> str:

@@ -7,6 +7,7 @@ from redis.asyncio.connection import parse_url
 from support.settings import SECRET, load
 
 from aiecs.core.errors import InvalidInputError
+from aiecs.infrastructure.persistence.stores.redis.target import target_of
 
 
 def test_no_redis_variable_means_that_redis_was_not_asked_for() -> None:
@@ -64,10 +65,23 @@ def test_redis_url_wins_over_the_rest() -> None:
             },
             "rediss+sentinel://:p@a:1/m/1?ssl_certfile=/c",
         ),
+        (
+            {"REDIS_DURABILITY": "replicated", "REDIS_SSL_CERTFILE": "/c"},
+            "rediss://localhost:6379/1?ssl_certfile=/c&durability=replicated&replicas=1",
+        ),
+        (
+            {
+                "REDIS_DURABILITY": "replicated",
+                "REDIS_REPLICAS": "2",
+                "REDIS_UNIX_SOCKET_PATH": "/s",
+            },
+            "unix:///s?db=1&durability=replicated&replicas=2",
+        ),
     ],
 )
 def test_the_url_of_a_redis(given: dict[str, str], url: str) -> None:
     assert load(**given).redis_url == url
+    assert target_of(url).seeds
 
 
 def test_redis_py_reads_back_what_was_set() -> None:

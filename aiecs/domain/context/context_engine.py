@@ -388,7 +388,8 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
         """Numbers of the whole store, and of this process.
 
         `total_sessions`, `active_sessions`, `total_messages`, `total_checkpoints`; `memory_usage`
-        (share of the machine's, 0 to 1), `storage_performance` (seconds, rates from 0 to 1).
+        (share of the machine's, 0 to 1), `storage_performance` (seconds, rates from 0 to 1);
+        `transport`: what `Gauges` of a Redis store lists, empty for stores without connections.
         """
         return await self._on.maintenance.metrics()
 

@@ -198,8 +198,14 @@ class Maintenance:
             "corrupt_records": self._runtime.corrupt,
             "storage_backend": name,
             "redis_connected": name == "redis",
+            "transport": self._transport(),
             "timestamp": utcnow().isoformat(),
         }
+
+    def _transport(self) -> dict[str, Any]:
+        """What a store with connections tells of them."""
+        gauges = getattr(self._runtime.store, "gauges", None)
+        return {} if gauges is None else dict(gauges()._asdict())
 
 
 def _active(totals: dict[str, int]) -> int:

@@ -24,6 +24,11 @@ class Room:
         """Calls and bytes, those included that were let in this very moment."""
         return self._entries, self._bytes
 
+    @property
+    def in_line(self) -> int:
+        """Calls that found no room."""
+        return len(self._line)
+
     def _full(self) -> bool:
         return self._entries >= MAX_ENTRIES or self._bytes >= MAX_BYTES
 

@@ -25,6 +25,7 @@ from aiecs.infrastructure.persistence.stores.redis.connection import Server
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry
 from aiecs.infrastructure.persistence.stores.redis.fleet import LARGE, Fleet, OneServer
+from aiecs.infrastructure.persistence.stores.redis.gauges import Gauges, gauges_of
 from aiecs.infrastructure.persistence.stores.redis.lane import Lane
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout
 from aiecs.infrastructure.persistence.stores.redis.log_window import Command
@@ -160,8 +161,12 @@ class RedisStore:
         return reply
 
     def lanes(self) -> list[Lane]:
-        """Every connection that this store has opened, on every loop, with its gauges."""
+        """Every connection that this store has opened, on every loop."""
         return [lane for fleet in list(self._fleets.values()) for lane in fleet.lanes()]
+
+    def gauges(self) -> Gauges:
+        """How the connections of this process are at this moment."""
+        return gauges_of(self.lanes())
 
     async def close(self) -> None:
         """Finish what is in flight on this loop and disconnect everywhere; idempotent."""
