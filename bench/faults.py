@@ -1,0 +1,224 @@
+"""What becomes of messages when Redis fails: ContextEngine beside redis-py and PyPI's aiecs 2.2.0.
+
+Each side runs in a process of its own and adds numbered messages while one fault happens; then it
+reads its histories, and everything is counted:
+
+    lost      acknowledged, and not in the history
+    doubled   in the history more than once
+    ghosts    refused ("not applied"), and in the history all the same
+    wrong     answers without an error while the server was gone
+    error s   the longest that a call took to fail
+
+`AIECS_2_2_0_PYTHON` names a Python with aiecs 2.2.0 (it may not share an environment with this
+package); `make faults` makes one. Without it that side is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from harness import Server, Servers, names, running, title
+from support.proxy import Proxy
+
+_SIDE = Path(__file__).with_name("fault_side.py")
+_PATIENCE = 120.0
+_REFERENCE = "AIECS_2_2_0_PYTHON"
+
+
+class Place(NamedTuple):
+    """A server and the proxy in front of it."""
+
+    server: Server
+    proxy: Proxy
+
+
+class Side:
+    """One side's process."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self._process = process
+
+    @classmethod
+    async def start(cls, name: str, python: str, url: str, tasks: int) -> Self:
+        process = await asyncio.create_subprocess_exec(
+            *(python, _SIDE, name, url, str(tasks)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=2**26,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        )
+        side = cls(name, process)
+        await side._answer()
+        return side
+
+    async def ask(self, command: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n".encode())
+        return await self._answer()
+
+    async def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        async with asyncio.timeout(_PATIENCE):
+            while line := await self._process.stdout.readline():
+                if line.startswith(b"@"):
+                    found: dict[str, Any] = json.loads(line[1:])
+                    return found
+        raise RuntimeError(f"{self.name} ended before it answered")
+
+    async def end(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+
+# --- faults -------------------------------------------------------------------------------------
+
+
+async def nothing(_: Place, side: Side) -> None:
+    await asyncio.sleep(1.0)
+
+
+async def lose_replies(place: Place, side: Side) -> None:
+    """The server executes, and its reply is lost with the connection; twenty times."""
+    for _ in range(20):
+        place.proxy.tripped.clear()
+        place.proxy.drop_reply(3)
+        await asyncio.wait([asyncio.ensure_future(place.proxy.tripped.wait())], timeout=5.0)
+
+
+async def cut(place: Place, side: Side) -> None:
+    """All connections are cut; ten times."""
+    for _ in range(10):
+        place.proxy.sever()
+        await asyncio.sleep(0.1)
+
+
+async def silence(place: Place, side: Side) -> None:
+    """Nothing is answered for three seconds."""
+    place.proxy.blackhole()
+    await asyncio.sleep(3.0)
+    place.proxy.heal()
+
+
+async def kill(place: Place, side: Side) -> None:
+    """Killed, and back after a second with everything that it had acknowledged."""
+    place.server.kill()
+    await asyncio.sleep(1.0)
+    place.server.mend_torn_tail()
+    place.server.start()
+
+
+async def fill(place: Place, side: Side) -> None:
+    """No memory left for a second."""
+    place.server.command("CONFIG", "SET", "maxmemory", "1")
+    await asyncio.sleep(1.0)
+    place.server.command("CONFIG", "SET", "maxmemory", "0")
+
+
+class Scenario(NamedTuple):
+    """A fault, and how many tasks add messages meanwhile."""
+
+    name: str
+    act: Callable[[Place, Side], Awaitable[None]]
+    tasks: int = 16
+
+
+SCENARIOS = (
+    Scenario("no fault, 64 callers at once", nothing, 64),
+    Scenario("replies lost after execution", lose_replies),
+    Scenario("connections cut", cut),
+    Scenario("silent for 3 s", silence),
+    Scenario("killed, back after 1 s", kill),
+    Scenario("memory full for 1 s", fill),
+)
+
+
+# --- counting -----------------------------------------------------------------------------------
+
+
+class Count(NamedTuple):
+    """What became of the messages."""
+
+    acknowledged: int
+    lost: int
+    doubled: int
+    ghosts: int
+    slowest: float
+
+
+def counted(told: dict[str, Any], read: dict[str, list[str]]) -> Count:
+    """The histories against what each caller was told."""
+    stored = Counter(name for history in read.values() for name in history)
+    return Count(
+        acknowledged=len(told["acknowledged"]),
+        lost=sum(name not in stored for name in told["acknowledged"]),
+        doubled=sum(count > 1 for count in stored.values()),
+        ghosts=sum(name in stored for name in told["failed"]),
+        slowest=told["slowest"],
+    )
+
+
+async def run(servers: Servers, kind: str, side: str, python: str, scenario: Scenario) -> Count:
+    """One side through one fault, on a server of its own."""
+    server = servers.start(kind, aof=True)
+    async with Proxy(server.port) as proxy:
+        process = await Side.start(side, python, proxy.url, scenario.tasks)
+        try:
+            await process.ask("start")
+            await asyncio.sleep(0.5)
+            await scenario.act(Place(server, proxy), process)
+            await asyncio.sleep(1.5)
+            told = await process.ask("stop")
+            read = (await process.ask("read"))["read"]
+        finally:
+            await process.end()
+    server.close()
+    return counted(told, read)
+
+
+async def asked_while_gone(servers: Servers, kind: str, side: str, python: str) -> dict[str, Any]:
+    """What a side says while the server is gone."""
+    server = servers.start(kind)
+    process = await Side.start(side, python, server.url, 1)
+    try:
+        server.kill()
+        return await process.ask("probe")
+    finally:
+        await process.end()
+
+
+async def main() -> None:
+    pythons = {"ours": sys.executable, "redis-py": sys.executable}
+    if reference := os.environ.get(_REFERENCE):
+        pythons["aiecs"] = reference
+    kind = names()[-1]
+    shown = {"ours": "ContextEngine", "redis-py": "redis-py", "aiecs": "PyPI aiecs 2.2.0"}
+    print(f"Faults, {title(kind)}; messages of 16 tasks unless said otherwise\n")
+    head = f"{'fault':<32}{'side':<18}{'acknowledged':>12}{'lost':>7}{'doubled':>9}{'ghosts':>8}"
+    print(f"{head}{'error s':>9}")
+    with running() as servers:
+        for scenario in SCENARIOS:
+            for side, python in pythons.items():
+                found = await run(servers, kind, side, python, scenario)
+                print(
+                    f"{scenario.name:<32}{shown[side]:<18}{found.acknowledged:>12,}{found.lost:>7,}"
+                    f"{found.doubled:>9,}{found.ghosts:>8,}{found.slowest:>9.2f}",
+                    flush=True,
+                )
+        print(f"\n{'server gone: 5 reads, 5 writes':<32}{'side':<18}{'wrong':>12}{'error s':>9}")
+        for side, python in pythons.items():
+            gone = await asked_while_gone(servers, kind, side, python)
+            print(f"{'':<32}{shown[side]:<18}{gone['wrong']:>12}{gone['slowest']:>9.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
