@@ -393,6 +393,7 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
         """
         return await self._on.maintenance.metrics()
 
+    @operation
     async def recount(self) -> dict[str, int]:
         """Count the whole store anew and put the totals right; the totals."""
         return await self._on.maintenance.recount()

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from aiecs.core.errors import StoreError
-from aiecs.core.interface.store import Batch, CorruptField, Get, Incr, Put
+from aiecs.core.interface.store import Batch, CorruptField, Delete, Get, Incr, Put
 from aiecs.core.keys import bucket_of
 from aiecs.domain.context.models import DeletionReport
 from aiecs.domain.context.tasks import BackgroundTasks
@@ -94,7 +94,7 @@ class Counters:
                 self._restore(deltas)
             raise
         except CorruptField:
-            await self._apply(Batch(bucket, "", (Put(key, _encode(deltas)),)))
+            await self._set(self._place, deltas)
 
     def _take(self) -> dict[str, int]:
         with self._lock:
@@ -119,33 +119,49 @@ class Counters:
         except StoreError as error:
             if error.outcome == "unknown":
                 raise
-        found = await asyncio.gather(*(self._apply(_read(place)) for place in _PLACES))
+        found = await asyncio.gather(*map(self._shard, _PLACES))
         sums = self._take()
         self._restore(sums)
-        for results in found:
-            for name, value in (results or [{}])[0].items():
+        for shard in found:
+            for name, value in shard.items():
                 sums[name] = sums.get(name, 0) + _number(value)
         return {name: max(0, value) for name, value in sums.items()}
 
     async def replace(self, totals: dict[str, int]) -> None:
-        """Set the totals to counted ones. Deltas that arrive meanwhile may be lost."""
-        self._take()
-        zero = _encode(dict.fromkeys(totals, 0))
-        for bucket, key in _PLACES:
-            fields = _encode(totals) if (bucket, key) == self._place else zero
-            await self._apply(Batch(bucket, "", (Put(key, fields),)))
+        """Set the totals to counted ones. Deltas that arrive meanwhile may be lost.
+
+        Raises `StoreError`; the totals may then be partly the old ones, until this is repeated.
+        """
+        pending = self._take()
+        zero = dict.fromkeys(totals, 0)
+        try:
+            for place in _PLACES:
+                await self._set(place, totals if place == self._place else zero)
+        except BaseException:
+            self._restore(pending)
+            raise
+
+    async def _shard(self, place: tuple[int, str]) -> dict[str, bytes]:
+        """What one shard adds to the totals: nothing when it is corrupt, until it is set anew."""
+        try:
+            results = await self._apply(Batch(place[0], "", (Get(place[1]),)))
+        except CorruptField:
+            return {}
+        found: dict[str, bytes] = results[0] if results else {}
+        return found
+
+    async def _set(self, place: tuple[int, str], values: dict[str, int]) -> None:
+        bucket, key = place
+        put = Put(key, {name: b"%d" % value for name, value in values.items()})
+        try:
+            await self._apply(Batch(bucket, "", (put,)))
+        except CorruptField:  # it is no map at all
+            await self._apply(Batch(bucket, "", (Delete(key),)))
+            await self._apply(Batch(bucket, "", (put,)))
 
 
 def _nothing() -> None:
     """What `on_beat` does unless told otherwise."""
-
-
-def _read(place: tuple[int, str]) -> Batch:
-    return Batch(place[0], "", (Get(place[1]),))
-
-
-def _encode(values: dict[str, int]) -> dict[str, bytes]:
-    return {name: b"%d" % value for name, value in values.items()}
 
 
 def _number(value: bytes) -> int:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from aiecs.core.errors import CorruptRecordError
 from aiecs.core.ids import check_id
-from aiecs.core.interface.store import IndexRange
+from aiecs.core.interface.store import CorruptField, IndexRange
 from aiecs.domain.context.groups import (
     linked_threads,
     read_session,
@@ -64,20 +65,32 @@ class Deletions:
 
         Afterwards nothing of the content is left. Names of the sessions stay in the user's index
         until they are ten minutes old; listing or deleting the user again drops them then.
+        `CorruptRecordError`, after everything else is gone, for sessions that are too damaged to
+        be removed.
         """
         check_id(user_id, "user_id")
+        damaged: list[str] = []
         place = (sessions_of(user_id),)
         total, page = DeletionReport(), IndexRange("_", limit=_AT_ONCE)
         while found := await entries(self._runtime, place, page):
             now = await store_time(self._runtime)
             work = (self._owned(entry.member, user_id) for entry in found)
             # No one is left running when another fails: the caller may try again at once.
-            for report in await asyncio.gather(*work, return_exceptions=True):
-                if isinstance(report, BaseException):
+            reports = await asyncio.gather(*work, return_exceptions=True)
+            gone = []
+            for entry, report in zip(found, reports, strict=True):
+                if isinstance(report, CorruptField):
+                    damaged.append(entry.member)
+                elif isinstance(report, BaseException):
                     raise report
-                total += report
-            await drop_stale(self._runtime, found, now)
+                else:
+                    total += report
+                    gone.append(entry)
+            await drop_stale(self._runtime, gone, now)
             page = page._replace(cursor=found[-1][:2])
+        if damaged:
+            count, first = len(damaged), damaged[0]
+            raise CorruptRecordError(f"{count} damaged sessions are left, the first is {first!r}")
         return total
 
     async def _owned(self, session_id: str, user_id: str) -> DeletionReport:

@@ -128,16 +128,19 @@ def thread_keys() -> tuple[tuple[Kind, str], ...]:
 async def read_session(runtime: Runtime, session_id: str) -> SessionGroup | None:
     """What there is of a session, expired or not; None for nothing.
 
-    Its counts leave out logs whose bounds are corrupt.
+    Its counts leave out logs whose bounds are corrupt. Where the map of conversations or of links
+    is no map, there are none that anybody could name.
     """
     place = session_place(session_id)
-    ops = (port.Clock(), port.Get(""), port.Get("a"), port.Get("h"))
+    parts = (port.Get("a"), port.Get("h"), _length("m"))
     try:
-        now, head, records, links, log = await _read(runtime, place, (*ops, _length("m")))
-        messages = log.next - log.base
+        now, head, records, links, log = await _read(
+            runtime, place, (port.Clock(), port.Get(""), *parts)
+        )
     except port.CorruptField:
-        now, head, records, links = await _read(runtime, place, ops)
-        messages = 0
+        now, head = await _read(runtime, place, (port.Clock(), port.Get("")))
+        records, links, log = [await _sound(runtime, place, part) for part in parts]
+    messages = log.next - log.base if log else 0
     if "~i" not in head:
         return None
     conversations = tuple(records)
@@ -277,9 +280,13 @@ async def _agent_messages(runtime: Runtime, place: Place, conversations: Sequenc
 
 
 async def read_thread(runtime: Runtime, thread_id: str) -> ThreadGroup | None:
-    """What there is of a thread, expired or not; None for nothing."""
-    ops = (port.Clock(), port.Get(""), port.IndexCount("o"))
-    now, head, checkpoints = await _read(runtime, thread_place(thread_id), ops)
+    """What there is of a thread, expired or not; None for nothing. A corrupt order counts 0."""
+    place, ops = thread_place(thread_id), (port.Clock(), port.Get(""))
+    try:
+        now, head, checkpoints = await _read(runtime, place, (*ops, port.IndexCount("o")))
+    except port.CorruptField:
+        now, head = await _read(runtime, place, ops)
+        checkpoints = 0
     if "~i" not in head:
         return None
     writes = _number(head.get("wn")) or 0
@@ -324,6 +331,14 @@ async def _retire(runtime: Runtime, thread: ThreadGroup, idle_before: int | None
 
 async def _read(runtime: Runtime, place: Place, ops: tuple[port.Op, ...]) -> list[Any]:
     return await runtime.read(port.Batch(*place, ops, raw=True))
+
+
+async def _sound(runtime: Runtime, place: Place, op: port.Op) -> Any:
+    """The result of one operation; nothing for what is corrupt."""
+    with suppress(port.CorruptField):
+        return (await _read(runtime, place, (op,)))[0]
+    runtime.note_corrupt("group", place.group)
+    return ()
 
 
 async def _write(runtime: Runtime, place: Place, ops: tuple[port.Op, ...]) -> list[Any] | None:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from aiecs.core.errors import ConflictError
+from aiecs.core.errors import ConflictError, CorruptRecordError
+from aiecs.core.interface.batch_rules import parse_integer
 from aiecs.core.interface.store import (
     Delete,
     Get,
@@ -93,7 +94,10 @@ class IdempotentWrites:
                 return -1
             if found is not None:
                 raise ConflictError("this idempotency key belongs to other content")
-        return int(count or 0)
+        known = parse_integer(count or b"0")
+        if known is None:
+            raise CorruptRecordError(f"session {session_id!r}: its count of keys is corrupt")
+        return known
 
     def _remember(self, session_id: str, count: int) -> None:
         if len(self._counts) >= _REMEMBERED:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 from aiecs.core.clock import utcnow
 from aiecs.core.errors import InvalidInputError, StoreError
 from aiecs.core.interface.store import (
     NOW,
     Batch,
+    CorruptField,
     GuardFailed,
     IndexRange,
     Put,
@@ -30,6 +31,7 @@ from aiecs.domain.context.sweep import sweep_sessions, sweep_threads
 from aiecs.domain.context.tail_cache import TailCache
 
 logger = logging.getLogger("aiecs")
+Group = TypeVar("Group")
 
 SWEEP_EVERY = 60.0
 _LEASE = 50_000_000
@@ -118,21 +120,31 @@ class Maintenance:
     async def recount(self) -> dict[str, int]:
         """Count everything again and set the store-wide totals to it; the totals.
 
-        Reads the whole store. What is written meanwhile may be missing from the totals.
+        Reads the whole store. What is written meanwhile may be missing from the totals, and what
+        is too damaged to be read is.
         """
         totals = {"sessions": 0, "ended": 0, "messages": 0, "checkpoints": 0}
         async for session_id in self._members(SESSIONS):
-            session = await read_session(self._runtime, session_id)
+            session = await self._sound(read_session, session_id)
             if session is not None:
                 totals["sessions"] += session.holds.sessions
                 totals["ended"] += session.holds.sessions if "st" in session.head else 0
                 totals["messages"] += session.holds.messages
         async for thread_id in self._members(THREADS):
-            thread = await read_thread(self._runtime, thread_id)
+            thread = await self._sound(read_thread, thread_id)
             if thread is not None:
                 totals["checkpoints"] += thread.holds.checkpoints
         await self._runtime.counters.replace(totals)
         return totals
+
+    async def _sound(
+        self, read: Callable[[Runtime, str], Awaitable[Group | None]], name: str
+    ) -> Group | None:
+        try:
+            return await read(self._runtime, name)
+        except CorruptField:
+            self._runtime.note_corrupt("group", name)
+            return None
 
     async def _members(self, places: tuple[IndexPlace, ...]) -> AsyncIterator[str]:
         seen: set[str] = set()

@@ -12,7 +12,8 @@ import msgspec
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.ids import check_id
-from aiecs.core.interface.store import Clock, Get, IndexRange, Plan
+from aiecs.core.interface.batch_rules import parse_integer
+from aiecs.core.interface.store import Clock, CorruptField, Get, IndexRange, Plan
 from aiecs.core.keys import session_place
 from aiecs.domain.context.indexes import SESSIONS, Entry, drop_stale, entries, sessions_of
 from aiecs.domain.context.models import Page, SessionMetrics
@@ -97,13 +98,20 @@ class SessionListing:
         return [session for session in found if session is not None]
 
     async def _session(self, entry: Entry, wanted: _Wanted) -> SessionMetrics | None:
-        now, head = await self._runtime.ask(session_place(entry.member), _LOOK)
+        try:
+            now, head = await self._runtime.ask(session_place(entry.member), _LOOK)
+        except CorruptField:
+            self._runtime.note_corrupt("session", entry.member)
+            return None
         owner = head.get("u", b"")
         foreign = wanted.user_id is not None and owner != wanted.user_id.encode()
         if "~i" not in head or foreign:
             await drop_stale(self._runtime, (entry,), now)
             return None
-        if int(head.get("~x", now + 1)) <= now:
+        ends = parse_integer(head.get("~x", b"%d" % (now + 1)))
+        if ends is None:
+            self._runtime.note_corrupt("session", entry.member)
+        if ends is None or ends <= now:
             return None
         session = read_session(self._runtime, entry.member, head)
         return session if wanted.status in (None, session.status) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -82,7 +82,7 @@ async def _run(runtime: Runtime, sweep: _Sweep) -> int:
     removed = 0
     gone: list[Entry] = []
     for place in sweep.places:
-        async for page in pages(runtime, (place,), IndexRange("_", high=sweep.high, limit=_PAGE)):
+        async for page in _pages(runtime, sweep, place):
             for entry, retired in await _retired(sweep, page):
                 removed += retired.removed.sessions
                 gone += _entries(entry, retired)
@@ -91,6 +91,16 @@ async def _run(runtime: Runtime, sweep: _Sweep) -> int:
                 gone.clear()
     await drop_stale(runtime, gone, sweep.now)
     return removed
+
+
+async def _pages(runtime: Runtime, sweep: _Sweep, place: IndexPlace) -> AsyncIterator[list[Entry]]:
+    """The entries of one index that are old enough; none of an index that is damaged."""
+    wanted = IndexRange("_", high=sweep.high, limit=_PAGE)
+    try:
+        async for page in pages(runtime, (place,), wanted):
+            yield page
+    except CorruptField:
+        sweep.damaged(place.key)
 
 
 async def _retired(sweep: _Sweep, page: list[Entry]) -> list[tuple[Entry, Retired]]:
