@@ -43,6 +43,53 @@ async def test_sessions_are_listed_by_status(engine):
     ]
 
 
+@pytest.mark.parametrize("wanted", [{}, {"status": "failed"}, {"user_id": "u"}])
+async def test_pages_of_any_size_are_parts_of_one_list(engine, wanted):
+    for number in range(130):
+        await engine.create_session(f"s{number}", "u" if number % 2 else "v")
+        if number % 9 == 0:
+            await engine.end_session(f"s{number}", "failed")
+    whole = [session.session_id for session in await engine.list_sessions(**wanted, limit=1000)]
+
+    for limit in (1, 3, 50):
+        assert await pages(engine, **wanted, limit=limit) == whole
+    oldest_first = [session.session_id async for session in engine.iter_sessions(**wanted)]
+    assert oldest_first == whole[::-1]
+
+
+async def test_a_rare_status_costs_one_look_at_each_session(timed):
+    engine, store = timed
+    for number in range(1_000):
+        await engine.create_session(f"s{number}", "u")
+    await engine.end_session("s0", "failed")
+    calls, apply = 0, store.apply
+
+    async def counted(*words, **options):
+        nonlocal calls
+        calls += 1
+        return await apply(*words, **options)
+
+    store.apply = counted
+
+    page = await engine.list_sessions(status="failed", limit=1)
+
+    assert [session.session_id for session in page] == ["s0"]
+    assert calls < 1_500
+
+
+async def test_a_page_looks_at_a_thousand_sessions_at_most(timed):
+    engine, _ = timed
+    for number in range(1_005):
+        await engine.create_session(f"s{number}", "u")
+    await engine.end_session("s2", "failed")
+
+    first = await engine.list_sessions(status="failed", limit=3)
+    rest = await engine.list_sessions(status="failed", limit=3, cursor=first.cursor)
+
+    assert (first.items, rest.cursor) == ([], None)
+    assert [session.session_id for session in rest] == ["s2"]
+
+
 async def test_all_sessions_come_oldest_activity_first(engine):
     for number in range(250):
         await engine.create_session(f"s{number}", f"u{number % 3}")

@@ -6,6 +6,7 @@ import asyncio
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -79,23 +80,27 @@ class SessionListing:
         """Up to `limit` sessions behind `mark`, and the mark to go on from, None at the end."""
         places = SESSIONS if wanted.user_id is None else (sessions_of(wanted.user_id),)
         found: list[SessionMetrics] = []
-        scanned = 0
+        scanned, size = 0, min(limit, _AT_ONCE)
         while scanned < MAX_SCANNED:
-            size = min(_AT_ONCE, limit - len(found))
+            size = min(size, MAX_SCANNED - scanned)
             ask = IndexRange("_", limit=size, reverse=wanted.newest, cursor=mark)
             page = await entries(self._runtime, places, ask)
-            found += await self._sessions(page, wanted)
-            if len(page) < size:
+            sessions = await self._sessions(page, wanted)
+            used = _until_full(sessions, limit - len(found))
+            found += [session for session in sessions[:used] if session is not None]
+            if used == len(page) < size:
                 return found, None
-            mark = page[-1].member, page[-1].score
-            scanned += len(page)
+            mark = page[used - 1].member, page[used - 1].score
+            scanned += used
             if len(found) >= limit:
                 break
+            # Few fit: with pages of what is still wanted, one session is as dear as a thousand.
+            size = min(2 * size, _AT_ONCE)
         return found, mark
 
-    async def _sessions(self, page: list[Entry], wanted: _Wanted) -> list[SessionMetrics]:
-        found = await asyncio.gather(*(self._session(entry, wanted) for entry in page))
-        return [session for session in found if session is not None]
+    async def _sessions(self, page: list[Entry], wanted: _Wanted) -> list[SessionMetrics | None]:
+        """What each entry leads to; None where it does not fit."""
+        return await asyncio.gather(*(self._session(entry, wanted) for entry in page))
 
     async def _session(self, entry: Entry, wanted: _Wanted) -> SessionMetrics | None:
         try:
@@ -123,6 +128,12 @@ def _wanted(user_id: str | None, status: str | None, *, newest: bool) -> _Wanted
     if status is not None:
         check_status(status)
     return _Wanted(user_id, status, newest)
+
+
+def _until_full(sessions: list[SessionMetrics | None], room: int) -> int:
+    """How many of `sessions` it takes for `room` that fit; all, if there are not so many."""
+    fitting = (number for number, session in enumerate(sessions, 1) if session is not None)
+    return next(islice(fitting, room - 1, None), len(sessions))
 
 
 def _cursor(mark: _Mark) -> str:
