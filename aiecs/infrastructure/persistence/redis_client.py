@@ -7,7 +7,10 @@ other data on the same server.
 from __future__ import annotations
 
 import asyncio
-from weakref import WeakKeyDictionary
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from threading import Lock
+from typing import NamedTuple
 
 from redis.asyncio import Redis, RedisCluster
 
@@ -22,15 +25,23 @@ Client = Redis | RedisCluster
 _process: Opening[RedisClient] = Opening()
 
 
+class _Held(NamedTuple):
+    """A client and what closes it; the event loop closes that too when it ends in good order."""
+
+    client: Client
+    closer: AsyncGenerator[None]
+
+
 class RedisClient:
     """Gives each event loop its own `redis.asyncio.Redis`; each connects when it is first used.
 
-    For a cluster it is a `redis.asyncio.RedisCluster`.
+    For a cluster it is a `redis.asyncio.RedisCluster`. Each is closed with its loop.
     """
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = WeakKeyDictionary()
+        self._held: dict[asyncio.AbstractEventLoop, _Held] = {}
+        self._lock = Lock()
         self._closed = False
 
     @classmethod
@@ -47,24 +58,42 @@ class RedisClient:
 
     def here(self) -> Client:
         """As `get_client`, to be called on a running loop."""
-        if self._closed:
-            raise LifecycleError("the Redis client is closed")
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = client_of(self._target)
-        return client
+        with self._lock:
+            if self._closed:
+                raise LifecycleError("the Redis client is closed")
+            held = self._held.get(loop)
+            if held is None:
+                for ended in [other for other in self._held if other.is_closed()]:
+                    del self._held[ended]
+                held = self._held[loop] = _held(client_of(self._target))
+        return held.client
 
     async def close(self) -> None:
         """Disconnect on every loop; idempotent."""
-        self._closed = True
         here = asyncio.get_running_loop()
-        for loop, client in list(self._clients.items()):
+        with self._lock:
+            self._closed = True
+            everywhere, self._held = self._held, {}
+        for loop, held in everywhere.items():
             if loop is here:
-                await client.aclose()
+                await held.closer.aclose()
             elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(client.aclose(), loop)
-        self._clients.clear()
+                asyncio.run_coroutine_threadsafe(held.closer.aclose(), loop)
+
+
+def _held(client: Client) -> _Held:
+    closer = _closer(client)
+    with suppress(StopIteration):  # begun, without waiting: now the loop knows of it
+        closer.__anext__().send(None)
+    return _Held(client, closer)
+
+
+async def _closer(client: Client) -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        await client.aclose()
 
 
 async def initialize_redis_client() -> RedisClient:

@@ -9,11 +9,12 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionLostError
 
 from aiecs.infrastructure.persistence.stores.redis.address import Address
 from aiecs.infrastructure.persistence.stores.redis.target import Target
 
-_CONNECT_TIMEOUT = 5.0
+_ANSWER_WITHIN = 5.0
 
 
 def client_options(address: Address) -> dict[str, Any]:
@@ -50,17 +51,21 @@ def hurried_client(address: Address, seconds: float) -> Redis:
 
 
 def client_of(target: Target) -> Redis | RedisCluster:
-    """A client of the application's own: of the server, the cluster, or the watched primary."""
-    patience: dict[str, Any] = {"socket_connect_timeout": _CONNECT_TIMEOUT}
+    """A client of the application's own: of the server, the cluster, or the watched primary.
+
+    It waits 5 s for a connection and for an answer. A command whose connection was lost is sent
+    once more, on a cluster not.
+    """
     first = target.seeds[0]
     if target.clustered:
         nodes = [ClusterNode(seed.host, seed.port) for seed in target.seeds]
-        return RedisCluster(startup_nodes=nodes, **login_options(first), **patience)
+        # A cluster's client would also repeat what timed out, and wait as often.
+        options = login_options(first) | hurried(_ANSWER_WITHIN)
+        return RedisCluster(startup_nodes=nodes, **options)
+    patience = hurried(_ANSWER_WITHIN) | {"retry": Retry(NoBackoff(), 1, (ConnectionLostError,))}
     if target.login is not None:
         options = login_options(target.login) | {"db": target.login.db} | patience
-        watched: Redis = sentinels_of(target, _CONNECT_TIMEOUT).master_for(
-            target.primary, **options
-        )
+        watched: Redis = sentinels_of(target, _ANSWER_WITHIN).master_for(target.primary, **options)
         return watched
     return Redis(**client_options(first), **patience)
 
