@@ -13,7 +13,7 @@ HASHED = $(COMPILE) --constraints constraints.txt --generate-hashes --custom-com
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-static format docs bench measure constraints clean
+.PHONY: help demo test check check-static format docs bench measure faults fault-table constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,18 @@ bench: ## measure every claim, beside its peers; ARGS=--quick: does it run?
 measure: $(VENV)/.bench
 	@for one in $(BENCHMARKS); do $(BIN)/python bench/$$one.py $(ARGS) && echo || exit 1; done
 
+faults: ## count what faults do to messages, beside redis-py and PyPI's aiecs 2.2.0 (a large download)
+	@$(MAKE) --no-print-directory VENV=.venv-bench fault-table
+
+fault-table: $(VENV)/.bench .venv-aiecs/.installed
+	@AIECS_2_2_0_PYTHON=.venv-aiecs/bin/python $(BIN)/python bench/faults.py $(ARGS)
+
+# An environment of its own: it is imported as `aiecs` too.
+.venv-aiecs/.installed:
+	@$(PYTHON) -m venv .venv-aiecs
+	@.venv-aiecs/bin/python -m pip --disable-pip-version-check --quiet install 'aiecs==2.2.0'
+	@touch $@
+
 # pip refuses to install a project under constraints that carry hashes. So constraints.txt holds the
 # bare versions, and requirements/*.txt are its hashed parts: one per environment that we install.
 constraints: $(VENV)/.dev ## move every pinned dependency to its latest version
@@ -57,7 +69,7 @@ constraints: $(VENV)/.dev ## move every pinned dependency to its latest version
 	@$(HASHED) --output-file requirements/dev.txt $(PRODUCT) --extra test --extra dev
 
 clean: ## remove what these commands made
-	rm -rf $(VENV) .venv-bench site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-aiecs site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find aiecs test -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp per environment: a second run installs nothing, a changed pin installs again.
