@@ -35,9 +35,9 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
 
     Use it as `async with ContextEngine(...) as engine`, or `initialize()` and `close()`; other
     methods raise `LifecycleError` before and after. Usable from any number of event loops and
-    threads. Every method but `health_check` raises `StoreError` when the store is down, within
-    `operation_timeout`: never a None, False or [] for that. Its `outcome` tells whether a write may
-    have been applied. Each write is one atomic step: all of it is stored, or nothing.
+    threads. Every method but `health_check` raises `StoreError` when the store is down: no None or
+    [] for that. `operation_timeout` bounds each store call; a method makes a few. `outcome` tells
+    whether a write may have been applied. A write is one atomic step: all is stored, or nothing.
     """
 
     def __init__(
