@@ -14,7 +14,8 @@
     ├── ArchiveUnavailableError
     └── StoreError                   outcome: "not_applied" or "unknown"; retryable
         ├── StoreUnavailableError    refused, reset, breaker open, starting up
-        │   └── StoreMisconfiguredError   the address answers, but not as configured
+        │   ├── StoreMisconfiguredError   the address answers, but not as configured
+        │   └── StoreFileError       a damaged or foreign SQLite file: mend or replace it
         ├── StoreTimeoutError        no answer before the deadline
         ├── StoreReadOnlyError       a replica, a read-only file
         ├── StoreFullError           out of memory or disk

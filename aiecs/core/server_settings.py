@@ -84,7 +84,13 @@ class ServerSettings:
     redis_replicas: Annotated[
         int, env("REDIS_REPLICAS", "How many replicas have to confirm a write then.", ge=1, le=16)
     ] = 1
-    clickhouse_enabled: Annotated[bool, env("CLICKHOUSE_ENABLED", "Archive to ClickHouse.")] = False
+    clickhouse_enabled: Annotated[
+        bool,
+        env(
+            "CLICKHOUSE_ENABLED",
+            "Archive to ClickHouse. Not in this version yet: nothing is archived.",
+        ),
+    ] = False
     clickhouse_host: Annotated[str, env("CLICKHOUSE_HOST", "ClickHouse host.", **_HOST)] = (
         "localhost"
     )

@@ -62,7 +62,7 @@ class Settings(ServerSettings):
         env(
             "AIECS_ARCHIVE_URL",
             "The archive, as a URL: `clickhouse://host:8123/db`, `chdb:///path`. "
-            "Wins over `CLICKHOUSE_*`.",
+            "Wins over `CLICKHOUSE_*`. Not in this version yet: nothing is archived.",
             **URL,
         ),
     ] = None
