@@ -128,6 +128,20 @@ async def test_a_task_that_runs_again_replaces_its_writes(engine: ContextEngine)
     assert await engine.get_writes("t", "1") == [("x", 3)]
 
 
+async def test_writes_of_names_that_look_alike_stay_apart(engine: ContextEngine):
+    tasks = [("a/b", "c"), ("a", "b/c"), ("a%2Fb", "c"), ("a", "b%2Fc")]
+    for checkpoint, task in tasks:
+        await engine.put_writes("p", checkpoint, task, [("ch", (checkpoint, task))])
+
+    found = {name: await engine.get_writes("p", name) for name in ("a/b", "a", "a%2Fb")}
+
+    assert found == {
+        "a/b": [("ch", ("a/b", "c"))],
+        "a": [("ch", ("a", "b%2Fc")), ("ch", ("a", "b/c"))],
+        "a%2Fb": [("ch", ("a%2Fb", "c"))],
+    }
+
+
 async def test_what_is_handed_out_is_the_callers_own(engine: ContextEngine):
     data = {"list": [1]}
     await engine.store_checkpoint("t", "1", data)

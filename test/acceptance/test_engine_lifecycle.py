@@ -147,6 +147,11 @@ async def test_a_store_that_was_given_stays_open(open_store):
         {"max_messages_per_session": 1.5},
         {"operation_timeout": 0},
         {"operation_timeout": None},
+        {"strict_sessions": "no"},
+        {"strict_sessions": None},
+        {"observers": 5},
+        {"observers": [5]},
+        {"observers": "abc"},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options):
@@ -179,3 +184,23 @@ async def test_settings_fill_in_what_the_caller_left_open(monkeypatch):
         assert len(await engine.get_conversation_history("s")) == 2
     async with ContextEngine(store="memory://", session_ttl=5) as engine:
         assert engine.session_ttl == 5
+
+
+async def test_what_is_given_wins_over_the_settings_even_if_it_is_the_default(monkeypatch):
+    monkeypatch.setenv("AIECS_OPERATION_TIMEOUT", "7")
+    monkeypatch.setenv("AIECS_STRICT_SESSIONS", "true")
+    monkeypatch.setenv("AIECS_MAX_MESSAGES_PER_SESSION", "2")
+    given = {"operation_timeout": 1.0, "strict_sessions": False, "max_messages_per_session": None}
+    async with ContextEngine(store="memory://", **given) as engine:
+        assert engine._on.runtime.timeout == 1.0
+        for number in range(3):
+            await engine.add_conversation_message("s", "user", str(number))
+        assert len(await engine.get_conversation_history("s")) == 3
+    async with ContextEngine(store="memory://") as engine:
+        assert engine._on.runtime.timeout == 7.0
+
+
+async def test_what_neither_the_caller_nor_the_settings_say_has_its_default():
+    async with ContextEngine(store="memory://") as engine:
+        runtime = engine._on.runtime
+        assert (runtime.timeout, runtime.strict_sessions, runtime.max_messages) == (1, False, None)

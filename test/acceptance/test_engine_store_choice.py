@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 from support.servers import NOWHERE
@@ -15,6 +16,7 @@ from aiecs import (
     StoreUnavailableError,
 )
 from aiecs.core import registry
+from aiecs.core.errors import StoreMisconfiguredError
 from aiecs.infrastructure.persistence.stores.memory import MemoryStore
 
 
@@ -127,6 +129,31 @@ async def test_a_wrong_password_never_falls_back(monkeypatch, servers):
     assert "wrong" not in str(caught.value).replace("WRONGPASS", "")
     assert registry.fallback_in_use() is None
     server.close()
+
+
+@pytest.mark.parametrize("share", [True, False])
+async def test_a_server_that_is_not_as_configured_never_falls_back(monkeypatch, server, share):
+    monkeypatch.setenv("REDIS_HOST", "127.0.0.1")
+    monkeypatch.setenv("REDIS_PORT", str(server.port))
+    monkeypatch.setenv("REDIS_TLS", "true")
+    with pytest.raises(StoreMisconfiguredError):
+        await ContextEngine(use_existing_redis=share, operation_timeout=10).initialize()
+    assert registry.fallback_in_use() is None
+
+
+@pytest.mark.parametrize(
+    ("store", "says"),
+    [
+        ("", "leave store= out"),
+        (5, "got int"),
+        (b"memory://", "got bytes"),
+        (Path("data.db"), "a URL or a Store"),
+        (MemoryStore, "got "),
+    ],
+)
+def test_what_is_no_store_is_refused(store, says):
+    with pytest.raises(InvalidInputError, match=says):
+        ContextEngine(store=store)
 
 
 async def test_a_third_party_can_add_a_scheme(monkeypatch):

@@ -9,7 +9,7 @@ import math
 import pytest
 from support.waiting import expired, swept
 
-from aiecs import ContextEngine, InvalidInputError
+from aiecs import ContextEngine, InvalidInputError, SessionExistsError
 from aiecs.core.errors import StoreTimeoutError
 from aiecs.core.interface.store import Batch, CorruptField, IndexPut, IndexRange, Put
 from aiecs.core.keys import session_place
@@ -144,6 +144,20 @@ async def test_a_thread_in_use_outlives_its_session_and_then_goes(timed):
     await engine._on.maintenance.sweep()
     assert await engine.get_checkpoint("t") is None
     assert [key for key in store.everything() if "_lease" not in key] == []
+
+
+async def test_the_id_of_an_expired_session_stays_its_owners_while_a_thread_lives(timed):
+    engine, store = timed
+    await engine.create_session("s", "ann")
+    await engine.store_checkpoint("t", "c", {"x": 1}, session_id="s")
+    await engine._on.runtime.tasks.drain(5)
+    store.ahead += 48 * HOUR
+
+    assert await engine.cleanup_expired_sessions(max_idle_hours=24 * 30) == 0
+
+    with pytest.raises(SessionExistsError):
+        await engine.create_session("s", "eve")
+    assert (await engine.delete_user("ann")).threads == 1
 
 
 # --- the sweeper --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from aiecs.core.errors import ContextEngineError, StoreUnavailableError
 from aiecs.core.interface.store import Batch, Redact
 from aiecs.core.keys import session_place
 from aiecs.domain.context import ContextEngine
+from aiecs.domain.context.models import SessionMetrics
 from aiecs.domain.context.transfer import (
     CheckpointRecord,
     Counts,
@@ -110,6 +111,34 @@ async def test_again_changes_nothing_and_what_came_later_stays(
 
     assert (counts, problems) == (Counts(known=2), [])
     assert [m.content for m in await engine.get_conversation_history("full", 1)] == ["later"]
+
+
+async def test_what_a_newer_version_says_of_a_session_arrives_too(engine: ContextEngine):
+    newer = session().session.to_dict() | {"mood": {"today": ["good", 1]}}
+    first = SessionRecord(SessionMetrics.from_dict(newer))
+    async with ContextEngine(store="memory://", operation_timeout=10.0) as source:
+        await imported(source, [first])
+        await imported(engine, await exported(source))
+
+    (record,) = await exported(engine)
+    found = await engine.get_session("s")
+
+    assert isinstance(record, SessionRecord)
+    assert found is not None
+    assert record.session.unknown_fields == {"mood": {"today": ["good", 1]}}
+    assert (found["mood"], found["user_id"]) == ({"today": ["good", 1]}, "ada")
+
+
+async def test_metadata_that_has_grown_arrives_whole(engine: ContextEngine):
+    grown = {f"key {number}": number for number in range(2000)}
+
+    _, problems = await imported(engine, [session(metadata=grown), message("a")])
+
+    found = await engine.get_session("s")
+    assert problems == []
+    assert found is not None
+    assert (found.metadata, found.user_id) == (grown, "ada")
+    assert len(await engine.get_conversation_history("s")) == 1
 
 
 async def test_a_later_export_continues_an_earlier_one(

@@ -32,6 +32,7 @@ from aiecs.domain.context.agent_messages import (
     new_conversation,
     new_message,
 )
+from aiecs.domain.context.arguments import listed, wanted_count
 from aiecs.domain.context.conversation_models import (
     AgentCommunicationMessage,
     ConversationParticipant,
@@ -135,7 +136,7 @@ class AgentConversations:
         At most `limit`, all of them for None or less than 1; of the given types only, if any are
         given. What cannot be decoded is left out and counted.
         """
-        wanted, kinds = _limit(limit), _kinds(message_types)
+        wanted, kinds = wanted_count(limit), _kinds(message_types)
         session_id = _session_of(session_key)
         if session_id is None:
             return []
@@ -280,13 +281,10 @@ def _session_of(session_key: str) -> str | None:
         return None
 
 
-def _limit(limit: int | None) -> int | None:
-    if limit is not None and type(limit) is not int:
-        raise InvalidInputError(f"limit is an int or None, got {type(limit).__name__}")
-    return limit if limit is not None and limit > 0 else None
-
-
 def _kinds(message_types: Iterable[str] | None) -> frozenset[str]:
-    if isinstance(message_types, str):
-        raise InvalidInputError("message_types is a list of types")
-    return frozenset(message_types or ())
+    if message_types is None:
+        return frozenset()
+    kinds = listed(message_types, "message_types")
+    if isinstance(message_types, str) or not all(isinstance(kind, str) for kind in kinds):
+        raise InvalidInputError(f"message_types is a list of types (str), got {message_types!r}")
+    return frozenset(kinds)

@@ -37,7 +37,7 @@ async def open_backend(store: str | Store | None, settings: Settings, *, share: 
     if store is not None and not isinstance(store, str):
         await _answering(store, _keep_open)
         return Backend(store, _keep_open)
-    named = store or settings.store_url
+    named = settings.store_url if store is None else store
     if named:
         opened = registry.open_store(named, settings)
         await _answering(opened, opened.close)

@@ -26,6 +26,7 @@ from aiecs.core.interface.store import (
     Result,
 )
 from aiecs.core.keys import escape
+from aiecs.domain.context.arguments import listed, wanted_count
 from aiecs.domain.context.groups import field_of
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.sessions import Sessions
@@ -162,7 +163,7 @@ class Checkpoints:
 
     async def _newest(self, thread_id: str, limit: int | None) -> Ids:
         """Ids of the last `limit` checkpoints stored, newest first."""
-        wanted = limit if limit is not None and limit > 0 else None
+        wanted = wanted_count(limit)
         found: Entries = []
         while wanted is None or len(found) < wanted:
             size = _IDS_AT_ONCE if wanted is None else min(_IDS_AT_ONCE, wanted - len(found))
@@ -230,7 +231,7 @@ def _task(checkpoint_id: str, task_id: str) -> str:
 
 
 def _pairs(writes: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    pairs = list(writes)
+    pairs = listed(writes, "writes_data")
     if not all(_is_pair(pair) for pair in pairs):
         raise InvalidInputError("writes_data holds (channel, value) pairs")
     return [list(pair) for pair in pairs]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aiecs.core.errors import InvalidInputError, LifecycleError
+from aiecs.core.interface.store import Store
+from aiecs.domain.context.arguments import listed
 from aiecs.domain.context.monitoring import Observer
 
 if TYPE_CHECKING:
@@ -15,50 +17,53 @@ if TYPE_CHECKING:
 DAY = 86_400
 SESSION_TTL = float(DAY)
 CHECKPOINT_TTL = 7.0 * DAY
-_TIMEOUT = 1.0
 _MIN_TTL = 0.000_001
 _MAX_TTL = 30 * 365 * DAY
+
+_SETTINGS = ("max_messages_per_session", "strict_sessions", "operation_timeout")
 
 Ttl = float | None
 AskedTtl = Any
 """Seconds, None for never, or `...` for what the store's kind does."""
+Asked = Any
+"""What the caller gave, or `...` for what the settings say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What an engine was constructed with; what has its default gives way to the settings.
-
-    Times in seconds.
-    """
+    """What an engine was constructed with; `...` gives way to the settings. Times in seconds."""
 
     session_ttl: AskedTtl = ...
     checkpoint_ttl: AskedTtl = ...
-    max_messages_per_session: int | None = None
-    strict_sessions: bool = False
-    operation_timeout: float = _TIMEOUT
+    max_messages_per_session: Asked = ...
+    strict_sessions: Asked = ...
+    operation_timeout: Asked = ...
     observers: tuple[Observer, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("session_ttl", "checkpoint_ttl"):
             _check_ttl(getattr(self, name), name)
         keep = self.max_messages_per_session
-        if keep is not None and (type(keep) is not int or keep < 1):
-            raise InvalidInputError(f"max_messages_per_session is 1 or more, got {keep!r}")
+        if keep not in (..., None) and (type(keep) is not int or keep < 1):
+            raise InvalidInputError(
+                f"max_messages_per_session is 1 or more, or None to keep all, got {keep!r}"
+            )
+        strict = self.strict_sessions
+        if strict is not ... and type(strict) is not bool:
+            raise InvalidInputError(f"strict_sessions is True or False, got {strict!r}")
         timeout = self.operation_timeout
-        if type(timeout) not in (int, float) or not 0 < timeout <= DAY:
+        number = type(timeout) in (int, float)
+        if timeout is not ... and not (number and 0 < timeout <= DAY):
             raise InvalidInputError(f"operation_timeout is seconds above 0, got {timeout!r}")
 
     def with_settings(self, settings: Settings) -> Config:
         """The configuration where `AIECS_*` variables fill in what the caller left open."""
-        keep = self.max_messages_per_session
-        given = self.operation_timeout != _TIMEOUT
+        asked = {name: getattr(self, name) for name in _SETTINGS}
         return replace(
             self,
             session_ttl=_ttl_setting(self.session_ttl, "session_ttl", settings),
             checkpoint_ttl=_ttl_setting(self.checkpoint_ttl, "checkpoint_ttl", settings),
-            max_messages_per_session=settings.max_messages_per_session if keep is None else keep,
-            strict_sessions=self.strict_sessions or settings.strict_sessions,
-            operation_timeout=self.operation_timeout if given else settings.operation_timeout,
+            **{n: getattr(settings, n) if given is ... else given for n, given in asked.items()},
         )
 
 
@@ -94,8 +99,21 @@ NOT_OPEN: Any = _NotOpen()
 
 def checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
     """The observers as a tuple; `InvalidInputError` for what cannot be one."""
-    found = tuple(observers)
+    found = tuple(listed(observers, "observers"))
     for one in found:
         if not callable(getattr(one, "operation", None)):
-            raise InvalidInputError(f"an observer has a method operation, {type(one)} has none")
+            name = type(one).__name__
+            raise InvalidInputError(f"an observer has a method operation, {name} has none")
     return found
+
+
+def checked_store(store: str | Store | None) -> str | Store | None:
+    """`store` itself; `InvalidInputError` for what names no store and is none."""
+    if store == "":
+        raise InvalidInputError("store names no store: give its URL, or leave store= out")
+    if store is None or isinstance(store, str):
+        return store
+    methods = (getattr(store, name, None) for name in ("apply", "ping", "close"))
+    if isinstance(store, type) or not all(map(callable, methods)):
+        raise InvalidInputError(f"store is a URL or a Store, got {type(store).__name__}")
+    return store

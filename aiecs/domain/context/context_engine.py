@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Literal
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.interface.storage_interface import ICheckpointerBackend, IStorageBackend
 from aiecs.core.interface.store import Store
-from aiecs.domain.context.configuration import Config, checked_observers
+from aiecs.domain.context.checkpoint_calls import CheckpointCalls
+from aiecs.domain.context.configuration import Config, checked_observers, checked_store
 from aiecs.domain.context.conversation_models import (
     AgentCommunicationMessage,
     ConversationParticipant,
     ConversationSession,
 )
-from aiecs.domain.context.lifecycle import Lifecycle
 from aiecs.domain.context.models import ConversationMessage, DeletionReport, Page, SessionMetrics
 from aiecs.domain.context.monitoring import Observer, operation
 from aiecs.domain.context.window import ContextWindow, latest_that_fit
 from aiecs.domain.task.task_context import TaskContext
 
 
-class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
+class ContextEngine(CheckpointCalls, IStorageBackend, ICheckpointerBackend):
     """Sessions, conversations, task contexts, checkpoints and agent conversations of AI systems.
 
     `store`: a URL (`memory://`, `sqlite:///file.db`, `redis://host:6379/1`, ...) or a `Store`;
@@ -29,9 +29,11 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
     `use_existing_redis`: share the process's connections to that Redis.
     `session_ttl`, `checkpoint_ttl`: seconds after the last write, None for never; by default 24 h
     and 7 days on Redis and in memory, never on SQLite.
-    `max_messages_per_session`: keep only so many of the newest. `strict_sessions`: writes to
-    unknown or ended sessions raise instead of creating them. `operation_timeout`: seconds that a
-    store call may take. `observers` are told of every operation.
+    `max_messages_per_session`: keep only so many of the newest; None, the default, keeps all.
+    `strict_sessions`: writes to unknown or ended sessions raise instead of creating them; by
+    default they do not. `operation_timeout`: seconds that a store call may take, by default 1.
+    What is given wins over its variable `AIECS_*`, which wins over the default.
+    `observers` are told of every operation.
 
     Use it as `async with ContextEngine(...) as engine`, or `initialize()` and `close()`; other
     methods raise `LifecycleError` before and after. Usable from any number of event loops and
@@ -51,9 +53,9 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
         permanent_backend: Any = None,
         session_ttl: float | None = ...,  # type: ignore[assignment]  # the store's default
         checkpoint_ttl: float | None = ...,  # type: ignore[assignment]  # as above
-        max_messages_per_session: int | None = None,
-        strict_sessions: bool = False,
-        operation_timeout: float = 1.0,
+        max_messages_per_session: int | None = ...,  # type: ignore[assignment]  # AIECS_..., None
+        strict_sessions: bool = ...,  # type: ignore[assignment]  # AIECS_..., False
+        operation_timeout: float = ...,  # type: ignore[assignment]  # AIECS_..., 1.0
         on_outage: Literal["fail"] = "fail",
         observers: Iterable[Observer] = (),
     ) -> None:
@@ -69,7 +71,7 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
             operation_timeout=operation_timeout,
             observers=checked_observers(observers),
         )
-        super().__init__(store, config, share=use_existing_redis)
+        super().__init__(checked_store(store), config, share=use_existing_redis)
         self.compression_config = compression_config
         self.llm_client = llm_client
 
@@ -84,12 +86,17 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
 
         Of an id that exists: the stored session, unchanged, if it has the same user; an unowned
         one is given to `user_id`, `metadata` merged in; `SessionExistsError` for another's.
+        `metadata` is JSON of at most 900 keys and 1 MiB at once, else `InvalidInputError`.
         """
         return await self._on.sessions.create(session_id, user_id, metadata)
 
     @operation
     async def get_session(self, session_id: str) -> SessionMetrics | None:
-        """The session and its counters; None if unknown or expired."""
+        """The session and its counters; None if unknown or expired.
+
+        What cannot be decoded of it is left out and counted in `health_check`;
+        `CorruptRecordError` if the store cannot read it at all.
+        """
         return await self._on.sessions.get(session_id)
 
     @operation
@@ -104,7 +111,8 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
         """Add to the counters (atomically) and note the activity; False if the session is unknown.
 
         `updates` may hold `status` (active, completed, failed, expired) and `metadata`, merged key
-        by key, where None removes one. `add_processing_time` is in seconds.
+        by key (limits as for `create_session`), where None removes one. `add_processing_time` is in
+        seconds.
         """
         return await self._on.sessions.update(
             session_id, updates, increment_requests, add_processing_time, mark_error
@@ -243,67 +251,6 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
         return await self._on.task_contexts.get(session_id)
 
     @operation
-    async def store_checkpoint(
-        self,
-        thread_id: str,
-        checkpoint_id: str,
-        checkpoint_data: Any,
-        metadata: dict[str, Any] | None = None,
-        *,
-        session_id: str | None = None,
-    ) -> bool:
-        """Store a checkpoint as the thread's latest, replacing one of the same id; True.
-
-        `session_id` ties the thread to a session, which is created if unknown and takes the thread
-        with it when it is deleted; `ConflictError` if the thread belongs to another one.
-        """
-        return await self._on.checkpoints.store(
-            thread_id, checkpoint_id, checkpoint_data, metadata, session_id=session_id
-        )
-
-    @operation
-    async def put_checkpoint(
-        self,
-        thread_id: str,
-        checkpoint_id: str,
-        checkpoint_data: Any,
-        metadata: dict[str, Any] | None = None,
-    ) -> bool:
-        """As `store_checkpoint`."""
-        return await self._on.checkpoints.store(thread_id, checkpoint_id, checkpoint_data, metadata)
-
-    @operation
-    async def get_checkpoint(
-        self, thread_id: str, checkpoint_id: str | None = None
-    ) -> dict[str, Any] | None:
-        """A checkpoint, the latest stored one without an id; None if there is none.
-
-        A dict of checkpoint_id, thread_id, data, metadata and created_at (ISO 8601, UTC).
-        """
-        return await self._on.checkpoints.get(thread_id, checkpoint_id)
-
-    @operation
-    async def list_checkpoints(self, thread_id: str, limit: int = 10) -> list[dict[str, Any]]:
-        """The latest `limit` checkpoints, as `get_checkpoint` gives them, newest first."""
-        return await self._on.checkpoints.list(thread_id, limit)
-
-    @operation
-    async def put_writes(
-        self,
-        thread_id: str,
-        checkpoint_id: str,
-        task_id: str,
-        writes_data: Iterable[Sequence[Any]],
-    ) -> bool:
-        """Keep what a task has written, (channel, value) pairs, for a checkpoint; True."""
-        return await self._on.checkpoints.put_writes(thread_id, checkpoint_id, task_id, writes_data)
-
-    @operation
-    async def get_writes(self, thread_id: str, checkpoint_id: str) -> list[tuple[str, Any]]:
-        """The (channel, value) pairs kept for a checkpoint; [] if there are none."""
-        return await self._on.checkpoints.get_writes(thread_id, checkpoint_id)
-
-    @operation
     async def delete_thread(self, thread_id: str) -> DeletionReport:
         """Remove a thread with its checkpoints and writes; what that was."""
         return await self._on.deletions.delete_thread(thread_id)
@@ -337,29 +284,29 @@ class ContextEngine(Lifecycle, IStorageBackend, ICheckpointerBackend):
         metadata: dict[str, Any] | None = None,
     ) -> bool:
         """Append a message (`content` is required) of any type to an agent conversation; True."""
+        sender = (sender_id, sender_type, sender_role)
+        recipient = (recipient_id, recipient_type, recipient_role)
         return await self._on.agents.add(
-            session_key,
-            sender_id,
-            sender_type,
-            sender_role,
-            recipient_id=recipient_id,
-            recipient_type=recipient_type,
-            recipient_role=recipient_role,
-            content=content,
-            message_type=message_type,
-            metadata=metadata,
+            session_key, *sender, *recipient, content, message_type, metadata
         )
 
     @operation
     async def get_agent_conversation_history(
-        self, session_key: str, limit: int = 50, message_types: Iterable[str] | None = None
+        self, session_key: str, limit: int | None = 50, message_types: Iterable[str] | None = None
     ) -> list[AgentCommunicationMessage]:
-        """The latest `limit` messages of these types (None: of all), oldest first."""
+        """The latest `limit` messages of these types (None: of all), oldest first.
+
+        All of them for None or less than 1; [] if the conversation is unknown. What cannot be
+        decoded is left out and counted in `health_check`.
+        """
         return await self._on.agents.history(session_key, limit, message_types)
 
     @operation
     async def get_conversation_session(self, session_key: str) -> ConversationSession | None:
-        """Who takes part in an agent conversation, and since when; None if unknown."""
+        """Who takes part in an agent conversation, and since when; None if unknown.
+
+        `CorruptRecordError` if it cannot be decoded.
+        """
         return await self._on.agents.get(session_key)
 
     @operation

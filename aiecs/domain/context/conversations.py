@@ -8,6 +8,7 @@ from typing import Any
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.ids import check_id
 from aiecs.core.interface.store import MAX_BATCH_BYTES, Append, Arg, Incr, Op, Read, Trim
+from aiecs.domain.context.arguments import listed, wanted_count
 from aiecs.domain.context.history import PAGE, History
 from aiecs.domain.context.idempotency import IdempotentWrites, Once, digest_of
 from aiecs.domain.context.messages import (
@@ -80,7 +81,7 @@ class Conversations:
         idempotency_key: str | None = None,
     ) -> bool:
         """Append all or none, in order, True. See `ContextEngine.add_conversation_messages`."""
-        made = [taken_over(message) for message in messages]
+        made = [taken_over(message) for message in listed(messages, "messages")]
         if len(made) > MAX_MESSAGES_AT_ONCE:
             raise InvalidInputError(f"at most {MAX_MESSAGES_AT_ONCE} messages at once")
         return await self._add(session_id, made, idempotency_key) if made else True
@@ -115,7 +116,7 @@ class Conversations:
     ) -> list[ConversationMessage]:
         """Messages, oldest first. See `ContextEngine.get_conversation_history`."""
         place_of(session_id)  # refuses what cannot be an id before it is looked up anywhere
-        wanted = _limit(limit)
+        wanted = wanted_count(limit)
         if before is None and after is None and wanted is not None and wanted <= PAGE:
             return await self._history.latest(session_id, wanted)
         stop, start = _sequence(before, "before"), _sequence(after, "after")
@@ -135,15 +136,6 @@ def _token_ops(messages: list[StoredMessage]) -> tuple[Op, ...]:
         return ()
     read, written = (sum(column) for column in zip(*counted, strict=True))
     return (Incr("", {"ti": read, "to": written}),)
-
-
-def _limit(limit: int | None) -> int | None:
-    """None for all messages."""
-    if limit is None:
-        return None
-    if type(limit) is not int:
-        raise InvalidInputError(f"limit is an int or None, got {type(limit).__name__}")
-    return limit if limit > 0 else None
 
 
 def _sequence(value: int | None, what: str) -> int | None:

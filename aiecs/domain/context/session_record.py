@@ -13,6 +13,7 @@ from aiecs.domain.context.runtime import Runtime
 
 STATUSES = frozenset({"active", "completed", "failed", "expired"})
 MAX_METADATA_BYTES = 1024 * 1024
+MAX_METADATA_KEYS = 900  # an operation of a store takes 1,000 fields, some of them the head's own
 
 _ZERO = b"0"
 
@@ -89,15 +90,22 @@ class _Head:
         self._runtime.note_corrupt(f"session field {name}", self._session_id)
 
 
-def metadata_fields(metadata: dict[str, Any] | None) -> tuple[dict[str, bytes], tuple[str, ...]]:
+def metadata_fields(
+    metadata: dict[str, Any] | None, *, max_keys: int | None = MAX_METADATA_KEYS
+) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Head fields to put and to remove so that `metadata` is merged in, key by key.
 
-    A key of None is removed. `InvalidInputError` for what is no JSON or beyond 1 MiB together.
+    A key of None is removed. `InvalidInputError` for what is no JSON, for more than `max_keys` and
+    for more than 1 MiB together.
     """
-    if not metadata:
+    if metadata is None:
         return {}, ()
     if not isinstance(metadata, dict):
         raise InvalidInputError(f"metadata is a dict, got {type(metadata).__name__}")
+    if max_keys is not None and len(metadata) > max_keys:
+        raise InvalidInputError(
+            f"metadata has at most {max_keys} keys at once, this one has {len(metadata)}"
+        )
     plain = check_json(metadata, "metadata")
     put = {"@" + _key(k): dump_json(v)[0] for k, v in plain.items() if v is not None}
     if sum(map(len, put)) + sum(map(len, put.values())) > MAX_METADATA_BYTES:
@@ -115,6 +123,6 @@ def _key(name: str) -> str:
 
 def check_status(status: Any) -> str:
     """`status` itself; `InvalidInputError` unless it is one of the four."""
-    if status not in STATUSES:
+    if not isinstance(status, str) or status not in STATUSES:
         raise InvalidInputError(f"status is one of {sorted(STATUSES)}, got {status!r}")
-    return str(status)
+    return str.__str__(status)  # the text of an enumeration's member, not its name

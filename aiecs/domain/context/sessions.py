@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import lru_cache
-from math import isfinite
 from typing import Any
 
 from aiecs.core.errors import (
@@ -298,13 +297,14 @@ def _status_ops(status: str) -> tuple[Op, ...]:
 
 
 def _changes(updates: dict[str, Any] | None) -> tuple[Op, ...]:
-    if not updates:
+    if updates is None:
         return ()
     if not isinstance(updates, dict):
         raise InvalidInputError(f"updates is a dict, got {type(updates).__name__}")
     unknown = updates.keys() - {"status", "metadata"}
     if unknown:
-        raise InvalidInputError(f"updates takes status and metadata, not {sorted(unknown)}")
+        names = ", ".join(sorted(map(repr, unknown)))
+        raise InvalidInputError(f"updates takes status and metadata, not {names}")
     ops: tuple[Op, ...] = ()
     if "status" in updates:
         ops = _status_ops(check_status(updates["status"]))
@@ -320,8 +320,7 @@ def _deltas(requests: bool, seconds: float, error: bool) -> dict[str, int]:
 
 
 def _micros(seconds: float) -> int:
-    number = type(seconds) in (int, float) and isfinite(seconds)
-    if not number or not 0 <= seconds <= _MAX_SECONDS:
+    if type(seconds) not in (int, float) or not 0 <= seconds <= _MAX_SECONDS:  # nor for NaN
         raise InvalidInputError(f"add_processing_time is 0..{_MAX_SECONDS} s, got {seconds!r}")
     return round(seconds * 1_000_000)
 

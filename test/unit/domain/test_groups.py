@@ -83,6 +83,31 @@ async def test_an_idle_session_stays_while_its_thread_is_in_use():
         assert await bench.messages("s") == [b"hello"]
 
 
+@pytest.mark.parametrize("holds", ["a link", "a conversation"])
+async def test_a_session_that_wakes_while_it_is_looked_at_stays(monkeypatch, holds):
+    async with services(session_ttl=None, checkpoint_ttl=None) as bench:
+        await fill(bench)
+        if holds == "a link":
+            await bench.checkpoints.store("t", "1", {}, session_id="s")
+        else:
+            await bench.agents.create("s", [{"id": "a", "type": "agent"}], "x")
+        await bench.settled()
+        (before,) = (await bench.sessions.read("s", port.Get("", ("l",))))[0]
+        bench.store.ahead += DAY
+        read = groups.read_session
+
+        async def read_and_woken(runtime, session_id):
+            found = await read(runtime, session_id)
+            await bench.write(session_id, "late")
+            return found
+
+        monkeypatch.setattr(groups, "read_session", read_and_woken)
+        kept = await groups.retire_session(bench.runtime, "s", idle_before=int(before))
+
+        assert not kept.gone
+        assert await bench.messages("s") == [b"hello", b"late"]
+
+
 async def test_an_expired_session_keeps_its_owner_while_a_thread_lives(bench: Services):
     await fill(bench)
     await bench.checkpoints.store("t", "1", {}, session_id="s")

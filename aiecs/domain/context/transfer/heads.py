@@ -38,7 +38,7 @@ def session_head(session: SessionMetrics) -> dict[str, bytes]:
     `InvalidInputError` for what cannot be stored.
     """
     check_id(session.session_id, "session_id")
-    head, _ = metadata_fields(session.metadata)
+    head, _ = metadata_fields(session.metadata, max_keys=None)
     head["c"] = b"%d" % to_micros(session.created_at)
     head["l"] = b"%d" % to_micros(session.last_activity)
     if session.user_id:

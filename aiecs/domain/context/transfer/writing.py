@@ -31,6 +31,7 @@ from aiecs.domain.context.groups import make_room
 from aiecs.domain.context.indexes import announce_session
 from aiecs.domain.context.models import SessionMetrics
 from aiecs.domain.context.runtime import Runtime
+from aiecs.domain.context.session_record import MAX_METADATA_KEYS
 from aiecs.domain.context.sessions import Sessions
 from aiecs.domain.context.transfer.heads import Incoming, same_item, session_head
 
@@ -120,8 +121,13 @@ class SessionWriter:
             self._runtime, self._session.session_id, self._session.user_id
         )
         mark = {} if complete else {"im": b"0+"}
-        head = {"~i": NEW_INCARNATION, **self._head, **mark}
-        ops: list[Op] = [Put("", head, if_absent="abort"), RequireBefore(before), *self._expire]
+        fields = list({"~i": NEW_INCARNATION, **self._head, **mark}.items())
+        first_fields, *rest = (
+            dict(fields[at : at + MAX_METADATA_KEYS])
+            for at in range(0, len(fields), MAX_METADATA_KEYS)
+        )
+        ops: list[Op] = [Put("", first_fields, if_absent="abort"), RequireBefore(before)]
+        ops += (*(Put("", more) for more in rest), *self._expire)
         if first:
             ops.append(_append("m", first, fresh=True))
         try:
