@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiecs.cli.about import DISTRIBUTION, version
-from aiecs.cli.findings import Finding, latency, redis_findings, size, worst
+from aiecs.cli.findings import (
+    Finding,
+    health_findings,
+    latency,
+    redis_findings,
+    size,
+    worst,
+)
 from aiecs.cli.running import explain
 from aiecs.cli.target import Target
 from aiecs.core.errors import ContextEngineError, InvalidInputError, MissingExtraError, StoreError
@@ -121,13 +128,7 @@ async def _examine(engine: ContextEngine, target: Target) -> list[Finding]:
         found += await _redis(client)
     elif target.file is not None:
         found += _sqlite_contents(target.file)
-    health = await engine.health_check()
-    issues = health.get("issues") or []
-    found += [Finding("health", "warn", str(issue)) for issue in issues]
-    if not issues:
-        totals = f"{health['active_sessions']} active sessions, {health['total_messages']} messages"
-        found.append(Finding("health", "ok", f"{health['status']}; {totals}"))
-    return found
+    return found + health_findings(await engine.health_check())
 
 
 async def _reads(engine: ContextEngine) -> list[float]:

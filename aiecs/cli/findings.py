@@ -159,6 +159,21 @@ def coverage(info: Info, settings: dict[str, str]) -> list[Finding]:
     return [Finding("cluster", "note", detail, advice)]
 
 
+def health_findings(health: dict[str, Any]) -> list[Finding]:
+    """What the engine says of itself; that writes are refused is more than a warning."""
+    from aiecs.domain.context.maintenance import WRITES_REFUSED
+
+    issues = [str(issue) for issue in health["issues"]]
+    refused = [issue for issue in issues if issue.startswith(WRITES_REFUSED)]
+    advice = "make room, name the primary, or end what locks the file, as the message says"
+    found = [Finding("writes", "fail", issue, advice) for issue in refused]
+    found += [Finding("health", "warn", issue) for issue in issues if issue not in refused]
+    if not issues:
+        totals = f"{health['active_sessions']} active sessions, {health['total_messages']} messages"
+        found.append(Finding("health", "ok", f"{health['status']}, takes writes; {totals}"))
+    return found
+
+
 def latency(seconds: list[float]) -> Finding:
     """How fast the store answers; `seconds` of some small reads."""
     ordered = sorted(seconds)

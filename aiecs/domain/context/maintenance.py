@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, TypeVar
 
 from aiecs.core.clock import utcnow
-from aiecs.core.errors import InvalidInputError, StoreError
+from aiecs.core.errors import InvalidInputError
 from aiecs.core.interface.store import (
     NOW,
     Batch,
@@ -34,6 +34,7 @@ logger = logging.getLogger("aiecs")
 Group = TypeVar("Group")
 
 SWEEP_EVERY = 60.0
+WRITES_REFUSED = "writes are refused: "
 _LEASE = 50_000_000
 _LEASE_BUCKET = bucket_of("lease:sweep")
 _HOUR = 3_600_000_000
@@ -158,27 +159,34 @@ class Maintenance:
 
     async def health(self) -> dict[str, Any]:
         """How the engine is, never raising. See `ContextEngine.health_check`."""
-        issues: list[str] = []
-        totals: dict[str, int] | None = None
-        try:
-            await self._runtime.store.ping()
-            totals = await self._runtime.counters.totals()
-        except StoreError as error:
-            issues.append(f"{type(error).__name__}: {error}")
-        status = "unhealthy" if issues else "healthy"
+        # All at once: together they take no longer than the slowest.
+        answered, refused, counted = await asyncio.gather(
+            self._runtime.store.ping(),
+            self._try_to_write(),
+            self._runtime.counters.totals(),
+            return_exceptions=True,
+        )
+        totals = None if isinstance(counted, BaseException) else counted
+        # Totals may also fail for what they have to write first.
+        readable = answered is None and (totals is not None or refused is not None)
+        issues = _issues(answered if answered is not None else counted, refused, readable=readable)
         issues += self._concerns()
-        if issues and status == "healthy":
-            status = "degraded"
+        status = "unhealthy" if not readable else "degraded" if issues else "healthy"
         name = self._runtime.store.capabilities.name
         return {
             "status": status,
             "storage_backend": name,
-            "redis_connected": name == "redis" and totals is not None,
+            "redis_connected": name == "redis" and readable,
             "active_sessions": None if totals is None else _active(totals),
             "total_messages": None if totals is None else totals.get("messages", 0),
             "issues": issues,
             "timestamp": utcnow().isoformat(),
         }
+
+    async def _try_to_write(self) -> None:
+        """Write a little on, most likely, every server of a cluster; raises why not."""
+        batches = (Batch(place.bucket, "", (Put("_probe", {"at": NOW}),)) for place in SESSIONS)
+        await asyncio.gather(*map(self._runtime.apply, batches))
 
     def _concerns(self) -> list[str]:
         found = list(self._lasting)
@@ -218,6 +226,13 @@ class Maintenance:
         """What a store with connections tells of them."""
         gauges = getattr(self._runtime.store, "gauges", None)
         return {} if gauges is None else dict(gauges()._asdict())
+
+
+def _issues(unread: object, refused: BaseException | None, *, readable: bool) -> list[str]:
+    """Why the store cannot be read, or else why it takes no writes."""
+    if not readable:
+        return [f"{type(unread).__name__}: {unread}"]
+    return [f"{WRITES_REFUSED}{type(refused).__name__}: {refused}"] if refused is not None else []
 
 
 def _active(totals: dict[str, int]) -> int:

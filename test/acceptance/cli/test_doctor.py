@@ -79,6 +79,19 @@ def test_a_server(cli: Cli, servers: real.Servers, name: str):
     assert cli("export", *store)[0].count('"type":"session"') == SESSIONS + 1
 
 
+def test_doctor_fails_when_writes_are_refused(cli: Cli, servers: real.Servers):
+    server = servers.start("valkey")
+    cli("import", CHATS, "--store", server.url)
+    server.command("CONFIG", "SET", "maxmemory", "1")
+
+    found = cli.json("doctor", "--store", server.url, code=1)
+
+    (failed,) = (one for one in found["findings"] if one["level"] == "fail")
+    assert failed["check"] == "writes"
+    assert "StoreFullError" in failed["detail"]
+    assert "make room" in failed["advice"]
+
+
 @pytest.mark.parametrize("name", real.names())
 def test_a_user_who_may_not_ask_the_server(cli: Cli, servers: real.Servers, name: str):
     server = servers.start(name)
