@@ -92,7 +92,7 @@ async def test_a_session_that_wakes_while_it_is_looked_at_stays(monkeypatch, hol
         else:
             await bench.agents.create("s", [{"id": "a", "type": "agent"}], "x")
         await bench.settled()
-        (before,) = (await bench.sessions.read("s", port.Get("", ("l",))))[0]
+        (before,) = await bench.sessions.read("s", port.Clock())
         bench.store.ahead += DAY
         read = groups.read_session
 
@@ -102,7 +102,7 @@ async def test_a_session_that_wakes_while_it_is_looked_at_stays(monkeypatch, hol
             return found
 
         monkeypatch.setattr(groups, "read_session", read_and_woken)
-        kept = await groups.retire_session(bench.runtime, "s", idle_before=int(before))
+        kept = await groups.retire_session(bench.runtime, "s", idle_before=before)
 
         assert not kept.gone
         assert await bench.messages("s") == [b"hello", b"late"]
