@@ -159,7 +159,7 @@ def _die() -> NoReturn:
 async def _main(part: str) -> None:
     from aiecs.domain.context import ContextEngine
 
-    async with ContextEngine(store=os.environ[STORE], operation_timeout=10.0) as engine:
+    async with ContextEngine(store=os.environ[STORE], operation_timeout=5.0) as engine:
         await (write if part == "write" else read)(engine)
 
 

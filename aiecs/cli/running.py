@@ -30,7 +30,9 @@ DEBUG = "AIECS_DEBUG"
 FAILED = 1
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-OPERATION_TIMEOUT = 30.0
+_SOMEBODY_WAITS = 5.0
+_BULK_TRANSFER = 30.0
+_ANY_ANSWER = 2.0
 
 StoreOption = Annotated[
     str | None,
@@ -95,11 +97,17 @@ _ADVICE: dict[type[Exception], str] = {
 
 @asynccontextmanager
 async def open_engine(
-    store: str | None, output: Output, *, must_exist: bool = False, quiet: bool = False
+    store: str | None,
+    output: Output,
+    *,
+    must_exist: bool = False,
+    quiet: bool = False,
+    bulk: bool = False,
 ) -> AsyncIterator[tuple[ContextEngine, Target]]:
     """The engine on the store that the user means; says on standard error which one that is.
 
     `must_exist`: do not make a database file only to find it empty. `quiet`: say nothing.
+    `bulk`: be patient with each call, but only after the server has answered at all.
     """
     from aiecs.domain.context import ContextEngine
 
@@ -108,8 +116,11 @@ async def open_engine(
         output.remark(f"store: {target.shown} ({target.source})")
     if must_exist and target.file is not None and not target.file.exists():
         raise CommandError(_absent(target))
-    engine = ContextEngine(store=target.url, operation_timeout=OPERATION_TIMEOUT)
-    async with engine:
+    if bulk and target.on_a_server:
+        async with ContextEngine(store=target.url, operation_timeout=_ANY_ANSWER):
+            pass
+    patience = _BULK_TRANSFER if bulk else _SOMEBODY_WAITS
+    async with ContextEngine(store=target.url, operation_timeout=patience) as engine:
         yield engine, target
 
 

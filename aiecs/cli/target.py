@@ -33,6 +33,11 @@ class Target(NamedTuple):
         return self.url.partition("://")[0].lower()
 
     @property
+    def on_a_server(self) -> bool:
+        """Whether another process keeps the data."""
+        return self.scheme not in ("memory", "sqlite")
+
+    @property
     def file(self) -> Path | None:
         """The database file of a SQLite store."""
         if self.scheme != "sqlite":

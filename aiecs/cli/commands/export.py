@@ -68,7 +68,7 @@ class _Job:
 
     async def run(self, file: str, store: str | None) -> int:
         """The whole command; its exit code."""
-        async with open_engine(store, self._output, must_exist=True) as (engine, target):
+        async with open_engine(store, self._output, must_exist=True, bulk=True) as (engine, target):
             for session_id in self._sessions:
                 if await engine.get_session(session_id) is None:
                     raise CommandError(

@@ -71,7 +71,7 @@ class _Job:
 
     async def run(self, files: list[str], store: str | None) -> int:
         """The whole command; its exit code."""
-        async with open_engine(store, self._output) as (engine, target):
+        async with open_engine(store, self._output, bulk=True) as (engine, target):
             try:
                 for file in files:
                     await self._file(engine, file)
