@@ -145,6 +145,7 @@ async def test_a_store_that_was_given_stays_open(open_store):
         {"session_ttl": float("nan")},
         {"max_messages_per_session": 0},
         {"max_messages_per_session": 1.5},
+        {"max_messages_per_session": 2**53},
         {"operation_timeout": 0},
         {"operation_timeout": None},
         {"strict_sessions": "no"},

@@ -46,6 +46,13 @@ async def test_it_is_said_what_is_wrong_and_what_would_be_right(engine, method, 
     assert await engine.get_session("new") is None
 
 
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("bad", ["5", -1, True, 1.0, 2**53])
+async def test_a_place_that_no_message_has(engine, side, bad):
+    with pytest.raises(InvalidInputError, match=f"{side} is the seq of a message, got {bad!r}"):
+        await engine.get_conversation_history("s", **{side: bad})
+
+
 async def test_as_many_keys_of_metadata_as_are_allowed(engine):
     most = dict(list(MANY.items())[:900])
     await engine.create_session("s", "u", most)

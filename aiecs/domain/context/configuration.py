@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aiecs.core.errors import InvalidInputError, LifecycleError
-from aiecs.core.interface.store import Store
+from aiecs.core.interface.store import MAX_INTEGER, Store
 from aiecs.domain.context.arguments import listed
 from aiecs.domain.context.monitoring import Observer
 
@@ -44,7 +44,7 @@ class Config:
         for name in ("session_ttl", "checkpoint_ttl"):
             _check_ttl(getattr(self, name), name)
         keep = self.max_messages_per_session
-        if keep not in (..., None) and (type(keep) is not int or keep < 1):
+        if keep not in (..., None) and (type(keep) is not int or not 1 <= keep <= MAX_INTEGER):
             raise InvalidInputError(
                 f"max_messages_per_session is 1 or more, or None to keep all, got {keep!r}"
             )

@@ -7,7 +7,16 @@ from typing import Any
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.ids import check_id
-from aiecs.core.interface.store import MAX_BATCH_BYTES, Append, Arg, Incr, Op, Read, Trim
+from aiecs.core.interface.store import (
+    MAX_BATCH_BYTES,
+    MAX_INTEGER,
+    Append,
+    Arg,
+    Incr,
+    Op,
+    Read,
+    Trim,
+)
 from aiecs.domain.context.arguments import listed, wanted_count
 from aiecs.domain.context.history import PAGE, History
 from aiecs.domain.context.idempotency import IdempotentWrites, Once, digest_of
@@ -139,6 +148,6 @@ def _token_ops(messages: list[StoredMessage]) -> tuple[Op, ...]:
 
 
 def _sequence(value: int | None, what: str) -> int | None:
-    if value is not None and (type(value) is not int or value < 0):
+    if value is not None and (type(value) is not int or not 0 <= value < MAX_INTEGER):
         raise InvalidInputError(f"{what} is the seq of a message, got {value!r}")
     return value
