@@ -63,7 +63,7 @@ class ConfirmedLane(Lane):
 
     def received(self, reply: Any) -> None:
         """Take one reply; the connection calls this in order."""
-        mark = self._inflight[0]
+        mark = self._inflight[0] if self._inflight else None
         if mark is not self._wait and mark is not self._touch:
             super().received(reply)
             return

@@ -64,8 +64,6 @@ class Lane(Pending):
         self._nobody = nobody(self._loop)
         self.reconnects = 0
 
-    # --- asking ---------------------------------------------------------------------------------
-
     def submit(self, entry: Entry) -> None:
         """Send, or keep until the connection is there. The caller has been admitted."""
         if self._connection is None:
@@ -153,6 +151,9 @@ class Lane(Pending):
 
     def received(self, reply: Any) -> None:
         """Take one reply; the connection calls this in order."""
+        if not self._inflight:
+            self.abort()  # nobody asked: whatever is at the other end is out of step
+            return
         entry = self._inflight[0]
         if entry.script is None:
             entry.replies.append(reply)

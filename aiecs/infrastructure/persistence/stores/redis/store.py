@@ -14,6 +14,8 @@ from hiredis import pack_command
 from aiecs.core.errors import (
     InvalidInputError,
     LifecycleError,
+    Outcome,
+    StoreError,
     StoreFullError,
     StoreUnavailableError,
 )
@@ -46,6 +48,10 @@ _MOST_WORDS = 1_000_000  # Redis takes 2^20 in one command
 _SEEN, _FORGOTTEN = 2, 4
 _WORDS = ("PING", "MULTI", "EXEC", "ASKING")
 _PING, _MULTI, _EXEC, _ASKING = (pack_command((word,)) for word in _WORDS)
+
+
+# What comes of replies that are no answers to what was asked.
+_NONSENSE = (TypeError, ValueError, IndexError, AttributeError)
 
 
 class _Misdirected(Exception):  # noqa: N818 - an answer of a cluster's node
@@ -122,9 +128,12 @@ class RedisStore:
         front = prepared.front(bucket, group)
         lane.submit(Entry(args, future, size, deadline, prepared.script, front))
         answer = await future
-        if type(answer) is not list or answer[0] != 1:
-            return self._refused(answer)
-        return prepared.results(answer)
+        try:
+            if type(answer) is not list or answer[0] != 1:
+                return self._refused(answer)
+            return prepared.results(answer)
+        except _NONSENSE:
+            raise _not_redis("unknown") from None
 
     async def _apply(self, batch: port.Batch, timeout: float | None) -> list[Any] | None:
         check(batch)
@@ -212,12 +221,15 @@ class RedisStore:
             entry.receipt = of_caller(*batch.receipt)
         lane.submit(entry)
         answer = await future
-        if type(answer) is not list or answer[0] != 1:
-            return self._refused(answer)
-        return [
-            value if decode is None else decode(value)
-            for value, decode in zip(answer[1], map(decoder_of, batch.ops), strict=True)
-        ]
+        try:
+            if type(answer) is not list or answer[0] != 1:
+                return self._refused(answer)
+            return [
+                value if decode is None else decode(value)
+                for value, decode in zip(answer[1], map(decoder_of, batch.ops), strict=True)
+            ]
+        except _NONSENSE:
+            raise _not_redis("unknown") from None
 
     @staticmethod
     def _refused(answer: Any) -> None:
@@ -252,7 +264,10 @@ class RedisStore:
             except _Misdirected as refusal:
                 lane, asking = await fleet.follow(lane, str(refusal), bucket, deadline)
                 continue
-            results = exchange.results(answers)
+            try:
+                results = exchange.results(answers)
+            except _NONSENSE:
+                raise _not_redis("not_applied") from None
             if results is not None:
                 return results
 
@@ -324,6 +339,10 @@ class RedisStore:
             self._pid, self._lock = os.getpid(), threading.Lock()
             self._fleets, self._latest = {}, None
         return self._lock
+
+
+def _not_redis(outcome: Outcome) -> StoreError:
+    return StoreUnavailableError("the server answers what Redis would not", outcome=outcome)
 
 
 def _at_one_moment(commands: list[Any]) -> bool:
