@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -53,7 +53,8 @@ class CommandError(Exception):
 def run(work: Coroutine[Any, Any, int | None], output: Output) -> NoReturn:
     """Run a command to its end and leave with its exit code; failures become one line."""
     try:
-        code = asyncio.run(work) or 0
+        with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+            code = runner.run(work) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         output.remark("interrupted")
@@ -75,6 +76,16 @@ def run(work: Coroutine[Any, Any, int | None], output: Output) -> NoReturn:
         output.error(f"{name}: {error}; this should not happen, {DEBUG}=1 shows where it does")
         code = FAILED
     raise typer.Exit(code)
+
+
+def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """That of uvloop where the extra is installed, else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def explain(error: Exception) -> str:
