@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from math import isfinite
 from typing import Any, TypeVar
 
 from aiecs.core.clock import utcnow
@@ -65,7 +64,7 @@ class Maintenance:
 
     async def cleanup(self, max_idle_hours: float = 24) -> int:
         """Remove idle and expired sessions. See `ContextEngine.cleanup_expired_sessions`."""
-        number = type(max_idle_hours) in (int, float) and isfinite(max_idle_hours)
+        number = type(max_idle_hours) in (int, float)
         if not number or not 0 <= max_idle_hours <= _MAX_HOURS:
             raise InvalidInputError(f"max_idle_hours is 0..{_MAX_HOURS}, got {max_idle_hours!r}")
         removed = await sweep_sessions(self._runtime, round(max_idle_hours * _HOUR))
