@@ -9,6 +9,7 @@ from support.sentinels import Watched
 from support.waiting import until
 
 from aiecs.core.errors import StoreUnavailableError
+from aiecs.infrastructure.persistence.redis_client import RedisClient
 
 TIMEOUT = 1.0
 PATIENCE = 30.0
@@ -51,6 +52,26 @@ async def test_the_primary_is_paused_under_load(watched, prefix, measured):
         lost = await ledger.check(lossy=True)
         assert reached(store) == {watched.replica.port}
         measured(f"{len(ledger.applied)} acknowledged, {lost} of them lost")
+
+
+async def test_a_plain_client_leaves_the_sentinels(watched):
+    servers = [watched.primary, *watched.sentinels]
+
+    def connections():
+        listed = (server.command("CLIENT", "LIST", "TYPE", "normal") for server in servers)
+        # Those of sentinels have names; one without is that which asks.
+        return sum(found.count(b" name= ") - 1 for found in listed)
+
+    client = RedisClient.from_url(watched.url)
+    assert await client.here().ping()
+    assert connections() >= 2, "to the primary and to a sentinel"
+
+    await client.close()
+
+    async def none_left():
+        return connections() == 0
+
+    await until(none_left)
 
 
 def reached(store):

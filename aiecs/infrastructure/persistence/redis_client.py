@@ -17,7 +17,7 @@ from redis.asyncio import Redis, RedisCluster
 from aiecs.core.errors import LifecycleError
 from aiecs.core.opening import Opening
 from aiecs.core.settings import load_settings
-from aiecs.infrastructure.persistence.stores.redis.plain_client import client_of
+from aiecs.infrastructure.persistence.stores.redis.plain_client import client_of, close_client
 from aiecs.infrastructure.persistence.stores.redis.target import Target, target_of
 
 Client = Redis | RedisCluster
@@ -93,7 +93,7 @@ async def _closer(client: Client) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        await client.aclose()
+        await close_client(client)
 
 
 async def initialize_redis_client() -> RedisClient:

@@ -70,6 +70,14 @@ def client_of(target: Target) -> Redis | RedisCluster:
     return Redis(**client_options(first), **patience)
 
 
+async def close_client(client: Redis | RedisCluster) -> None:
+    """Disconnect it, and the clients of sentinels that it has of its own."""
+    await client.aclose()
+    watchers = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in () if watchers is None else watchers.sentinels:
+        await sentinel.aclose()
+
+
 def sentinels_of(target: Target, seconds: float) -> Any:
     """A client of the sentinels that waits so many seconds for each."""
     places = [(seed.host, seed.port) for seed in target.seeds]
