@@ -326,7 +326,8 @@ class ContextEngine(CheckpointCalls, IStorageBackend, ICheckpointerBackend):
         """How the engine is; never a `StoreError`.
 
         `status` (healthy, degraded, unhealthy), `storage_backend`, `redis_connected`, `issues`,
-        `active_sessions` and `total_messages` (None when the store is down).
+        `active_sessions` and `total_messages` (None when the store is down). It tries a write: a
+        store that refuses it but can be read is degraded, one that cannot be read unhealthy.
         """
         return await self._on.maintenance.health()
 
