@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-BENCHMARKS := add_message load history sqlite memory cleanup import_cost
+BENCHMARKS := add_message c_client load history sqlite memory cleanup import_cost
 PRODUCT := --extra cli --extra uvloop
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
 	pyproject.toml requirements/build.in

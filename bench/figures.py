@@ -15,7 +15,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "figures.md"
-BENCHMARKS = ("add_message", "load", "history", "sqlite", "memory", "cleanup", "import_cost")
+BENCHMARKS = (
+    "add_message",
+    "c_client",
+    "load",
+    "history",
+    "sqlite",
+    "memory",
+    "cleanup",
+    "import_cost",
+)
 INTRODUCTION = """# Figures
 
 What ContextEngine costs, measured against the goals it was built for and against other ways to do

@@ -1,5 +1,8 @@
 """The transport from 1 task to 10,000: SET and GET of 1 KB, and messages, on loopback.
 
+A message is all that ContextEngine does for one; of the others, JSON, LPUSH and EXPIRE, as in the
+specification's design.
+
 Ours sends every command of a loop over one connection. redis-py: a pool with a connection for each
 task. coredis and valkey-glide take part where they are installed (they are not among the
 requirements). At 10,000 tasks each adds messages to a session of its own: what counts then is that
@@ -10,14 +13,20 @@ history is read through while the event loop's gaps are watched.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import resource
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
+import coredis
+from glide import GlideClient, GlideClientConfiguration, NodeAddress
 from harness import Figures, Options, Server, Side, compare, loops, names, on_loop, running, title
+from peers import TTL, Message
 from redis.asyncio import Redis
 from report import Claim, Report, at_least, at_most, environment
 
@@ -26,7 +35,9 @@ from aiecs.infrastructure.persistence.stores.redis import RedisStore
 
 TASKS = (1, 64, 512)
 MANY = 10_000
+TTL_WORD = str(TTL)
 VALUE = "x" * 1_000
+PACKAGES = ("redis", "hiredis", "coredis", "valkey-glide", "uvloop")
 OURS, POOL = "ContextEngine", "redis-py pool"
 HISTORY_BYTES, MESSAGE_BYTES, PAGE = 1_000_000_000, 50_000, 50
 
@@ -40,6 +51,7 @@ class Crowd(NamedTuple):
     grown_mb: float
 
 
+Send = Callable[..., Awaitable[Any]]
 Found = dict[tuple[str, int], dict[str, Figures]]
 
 
@@ -60,7 +72,7 @@ def main() -> None:
                 crowds.append((where, *crowd))
                 gap = on_loop(loop, partial(_read_through, server, options))
                 _claim(claims, where, found, crowd, gap)
-        report = Report(__doc__, environment("redis", "hiredis", "uvloop"))
+        report = Report(__doc__, environment(*PACKAGES))
     for name, figures in tables:
         report.sides(name, figures, OURS)
     report.table(f"{MANY:,} tasks", ("where", "ops/s", "failed", "max/median", "grown MB"), crowds)
@@ -73,6 +85,7 @@ def _claim(claims: list[Claim], where: str, found: Found, crowd: Crowd, gap: flo
     if not claims:
         claims += [
             at_least("SET and GET: times the rate of redis-py's pool, 64 tasks", 5, "x", {}),
+            at_least("messages: times the rate of redis-py's pool, 64 tasks", 5, "x", {}),
             at_most("messages: p99, 64 tasks", 3, "ms", {}),
             at_least("messages: rate at 512 tasks in rates at 64", 0.8, "x", {}),
             at_most("10,000 tasks: failed calls", 0, "", {}),
@@ -83,6 +96,7 @@ def _claim(claims: list[Claim], where: str, found: Found, crowd: Crowd, gap: flo
     raw = found["SET and GET", 64]
     figures = (
         raw[OURS].times(raw[POOL]),
+        few.times(found["messages", 64][POOL]),
         few.p99_ms,
         many.times(few),
         crowd.failed,
@@ -98,24 +112,28 @@ async def _measure(server: Server, options: Options) -> Found:
     store = RedisStore.from_url(server.url, timeout=10.0)
     async with ContextEngine(store=server.url, operation_timeout=10.0) as engine:
         for tasks in TASKS:
-            pool = Redis(port=server.port, max_connections=tasks)
-            others, close = await _others(server)
-            clients = {OURS: store.command, POOL: pool.execute_command} | others
-            sides = [Side(name, _set_and_get(send), server) for name, send in clients.items()]
-            found["SET and GET", tasks] = await compare(sides, options, tasks)
-            adding = Side(OURS, partial(_add, engine), server)
-            found["messages", tasks] = await compare([adding], options, tasks)
-            for side in (*sides, adding):
+            async with (
+                Redis(port=server.port, max_connections=tasks) as pool,
+                _coredis(server, tasks) as other,
+                _glide(server) as glide,
+            ):
+                clients = {OURS: store.command, POOL: pool.execute_command}
+                clients |= {"coredis": other, "valkey-glide": glide}
+                sides = [Side(name, _set_and_get(send), server) for name, send in clients.items()]
+                found["SET and GET", tasks] = await compare(sides, options, tasks)
+                clients.pop(OURS)
+                adding = [Side(OURS, partial(_add, engine), server)]
+                adding += [Side(name, _add_as(send), server) for name, send in clients.items()]
+                found["messages", tasks] = await compare(adding, options, tasks)
+            for side in (*sides, *adding):
                 if side.errors:
                     raise RuntimeError(f"{side.name}: {side.errors[0]}")
-            await pool.aclose()
-            await close()
             server.command("FLUSHALL", "SYNC")
     await store.close()
     return found
 
 
-def _set_and_get(send: Callable[..., Awaitable[Any]]) -> Callable[[int, int], Awaitable[object]]:
+def _set_and_get(send: Send) -> Callable[[int, int], Awaitable[object]]:
     def call(task: int, number: int) -> Awaitable[object]:
         key = f"key-{task}"
         return send("GET", key) if number % 2 else send("SET", key, VALUE)
@@ -127,36 +145,38 @@ def _add(engine: ContextEngine, task: int, _: int) -> Awaitable[object]:
     return engine.add_conversation_message(f"session-{task}", "user", VALUE)
 
 
-async def _others(server: Server) -> tuple[dict[str, Any], Callable[[], Awaitable[None]]]:
-    """Multiplexing clients that happen to be installed, and how to close them."""
-    found: dict[str, Any] = {}
-    closers: list[Callable[[], Awaitable[Any]]] = []
-    try:
-        import coredis
-    except ImportError:
-        pass
-    else:
-        client = coredis.Redis(port=server.port)
-        opened = await client.__aenter__()
-        words = {"SET": opened.set, "GET": opened.get}
-        found["coredis"] = lambda word, *rest: words[word](*rest)
-        closers.append(partial(client.__aexit__, None, None, None))
-    try:
-        from glide import GlideClient, GlideClientConfiguration, NodeAddress
-    except ImportError:
-        pass
-    else:
-        place = NodeAddress("127.0.0.1", server.port)
-        asked = GlideClientConfiguration([place], request_timeout=10_000)
-        glide = await GlideClient.create(asked)
-        found["valkey-glide"] = lambda *command: glide.custom_command(list(command))
-        closers.append(glide.close)
+def _add_as(send: Send) -> Callable[[int, int], Awaitable[object]]:
+    """A message as the specification's design stores it, by way of another client."""
 
-    async def close() -> None:
-        for closer in closers:
-            await closer()
+    async def call(task: int, _: int) -> None:
+        data = json.dumps(Message("user", VALUE, datetime.now(UTC)).to_dict())
+        await send("LPUSH", f"conversation:{task}", data)
+        await send("EXPIRE", f"conversation:{task}", TTL_WORD)
 
-    return found, close
+    return call
+
+
+@contextlib.asynccontextmanager
+async def _coredis(server: Server, tasks: int) -> AsyncIterator[Send]:
+    async with coredis.Redis(port=server.port, max_connections=tasks) as client:
+        words: dict[str, Any] = {
+            "SET": client.set,
+            "GET": client.get,
+            "EXPIRE": lambda key, seconds: client.expire(key, int(seconds)),
+        }
+        words["LPUSH"] = lambda key, value: client.lpush(key, [value])
+        yield lambda word, *rest: words[word](*rest)
+
+
+@contextlib.asynccontextmanager
+async def _glide(server: Server) -> AsyncIterator[Send]:
+    place = NodeAddress("127.0.0.1", server.port)
+    asked = GlideClientConfiguration([place], request_timeout=10_000)
+    client = await GlideClient.create(asked)
+    try:
+        yield lambda *command: client.custom_command(list(command))
+    finally:
+        await client.close()
 
 
 async def _crowd(server: Server, options: Options) -> Crowd:
