@@ -8,6 +8,8 @@ reads its histories, and everything is counted:
     ghosts    refused ("not applied"), and in the history all the same
     wrong     answers without an error while the server was gone
     error s   the longest that a call took to fail
+    back s    from the end of the fault to the next acknowledgement
+    gap ms    the longest that the event loop was held
 
 `AIECS_2_2_0_PYTHON` names a Python with aiecs 2.2.0 (it may not share an environment with this
 package); `make faults` makes one. Without it that side is left out.
@@ -18,8 +20,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -121,6 +125,13 @@ async def kill(place: Place) -> None:
     place.server.start()
 
 
+async def slow(place: Place) -> None:
+    """Every reply comes 200 ms late, for two seconds."""
+    place.proxy.delay(0.2)
+    await asyncio.sleep(2.0)
+    place.proxy.heal()
+
+
 async def fill(place: Place) -> None:
     """No memory left for a second."""
     place.server.command("CONFIG", "SET", "maxmemory", "1")
@@ -140,6 +151,7 @@ SCENARIOS = (
     Scenario("no fault, 64 callers at once", nothing, 64),
     Scenario("replies lost after execution", lose_replies),
     Scenario("connections cut", cut),
+    Scenario("200 ms late for 2 s", slow),
     Scenario("silent for 3 s", silence),
     Scenario("killed, back after 1 s", kill),
     Scenario("memory full for 1 s", fill),
@@ -157,10 +169,12 @@ class Count(NamedTuple):
     doubled: int
     ghosts: int
     slowest: float
+    back: float
+    gap: float
 
 
-def counted(told: dict[str, Any], read: dict[str, list[str]]) -> Count:
-    """The histories against what each caller was told."""
+def counted(told: dict[str, Any], read: dict[str, list[str]], healed: float) -> Count:
+    """The histories against what each caller was told; `healed`: when the fault was over."""
     stored = Counter(name for history in read.values() for name in history)
     return Count(
         acknowledged=len(told["acknowledged"]),
@@ -168,6 +182,8 @@ def counted(told: dict[str, Any], read: dict[str, list[str]]) -> Count:
         doubled=sum(count > 1 for count in stored.values()),
         ghosts=sum(name in stored for name in told["failed"]),
         slowest=told["slowest"],
+        back=min((m for m in told["moments"] if m >= healed), default=math.inf) - healed,
+        gap=told["gap"] * 1e3,
     )
 
 
@@ -180,13 +196,14 @@ async def run(servers: Servers, kind: str, side: str, python: str, scenario: Sce
             await process.ask("start")
             await asyncio.sleep(0.5)
             await scenario.act(Place(server, proxy))
-            await asyncio.sleep(1.5)
+            healed = time.monotonic()
+            await asyncio.sleep(3.0)
             told = await process.ask("stop")
             read = (await process.ask("read"))["read"]
         finally:
             await process.end()
     server.close()
-    return counted(told, read)
+    return counted(told, read, healed)
 
 
 async def asked_while_gone(servers: Servers, kind: str, side: str, python: str) -> dict[str, Any]:
@@ -202,7 +219,17 @@ async def asked_while_gone(servers: Servers, kind: str, side: str, python: str) 
 
 Row = tuple[str, ...]
 _SHOWN = {"ours": "ContextEngine", "redis-py": "redis-py", "aiecs": "PyPI aiecs 2.2.0"}
-_HEAD: Row = ("fault", "side", "acknowledged", "lost", "doubled", "ghosts", "error s")
+_HEAD: Row = (
+    "fault",
+    "side",
+    "acknowledged",
+    "lost",
+    "doubled",
+    "ghosts",
+    "error s",
+    "back s",
+    "gap ms",
+)
 _GONE: Row = ("server gone: 5 reads, 5 writes", "side", "wrong", "error s")
 
 
@@ -212,8 +239,9 @@ async def under_faults(servers: Servers, kind: str, pythons: dict[str, str]) -> 
     for scenario in SCENARIOS:
         for side, python in pythons.items():
             found = await run(servers, kind, side, python, scenario)
-            counts = (f"{count:,}" for count in found[:-1])
-            rows.append((scenario.name, _SHOWN[side], *counts, f"{found.slowest:.2f}"))
+            counts = (f"{count:,}" for count in found[:4])
+            times = (f"{found.slowest:.2f}", f"{found.back:.2f}", f"{found.gap:.0f}")
+            rows.append((scenario.name, _SHOWN[side], *counts, *times))
             show(rows[-1])
     return rows
 
@@ -252,7 +280,8 @@ Sixteen tasks add numbered messages to eight sessions while one fault happens, o
 
 *Lost*: acknowledged, and not in the history. *Doubled*: in the history more than once. *Ghosts*:
 refused as not applied, and in the history all the same. *Error s*: the longest that a call took to
-fail. *Wrong*: answers without an error while there was no server.
+fail. *Back s*: from the end of the fault to the next acknowledgement. *Gap ms*: the longest that
+the event loop was held. *Wrong*: answers without an error while there was no server.
 """
 
 
