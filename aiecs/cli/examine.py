@@ -8,23 +8,17 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiecs.cli.about import DISTRIBUTION, version
-from aiecs.cli.findings import (
-    Finding,
-    health_findings,
-    latency,
-    redis_findings,
-    size,
-    worst,
-)
+from aiecs.cli.findings import health_findings, latency
 from aiecs.cli.running import explain
 from aiecs.cli.target import Target
 from aiecs.core.errors import ContextEngineError, InvalidInputError, MissingExtraError, StoreError
+from aiecs.core.interface.finding import Finding, size
 from aiecs.core.secret import safe_url
 from aiecs.core.settings import load_settings
 
@@ -123,10 +117,7 @@ def _unreachable(target: Target, error: Exception) -> Finding:
 
 async def _examine(engine: ContextEngine, target: Target) -> list[Finding]:
     found = [latency(await _reads(engine))]
-    client = engine.redis_client
-    if client is not None:
-        found += await _redis(client)
-    elif target.file is not None:
+    if target.file is not None:
         found += _sqlite_contents(target.file)
     return found + health_findings(await engine.health_check())
 
@@ -139,33 +130,6 @@ async def _reads(engine: ContextEngine) -> list[float]:
         await engine.get_session("doctor")
         taken.append(time.perf_counter() - start)
     return taken
-
-
-async def _redis(client: Any) -> list[Finding]:
-    try:
-        infos = await _of_each_primary(client, "info")
-    except Exception as error:  # noqa: BLE001 - of a class that depends on the driver
-        advice = "allow the user INFO, or ask whoever runs the server"
-        return [Finding("server", "note", f"does not say how it is: {error}", advice)]
-    config: dict[str, dict[str, str]] = {name: {} for name in infos}
-    with suppress(Exception):  # hosted servers refuse it in many ways; it only adds detail
-        for pattern in ("aof-load-truncated", "appendfsync", "save", "cluster-require-*"):
-            for name, values in (await _of_each_primary(client, "config_get", pattern)).items():
-                config[name] |= {str(key): str(value) for key, value in values.items()}
-    return worst({name: redis_findings(info, config[name]) for name, info in infos.items()})
-
-
-async def _of_each_primary(client: Any, method: str, *words: str) -> dict[str, dict[str, Any]]:
-    """What each server says; of a cluster every primary under its name, else "" alone."""
-    from redis.asyncio import RedisCluster
-
-    if not isinstance(client, RedisCluster):
-        return {"": dict(await getattr(client, method)(*words))}
-    await client.initialize()
-    found = {}
-    for node in client.get_primaries():
-        found[node.name] = dict(await getattr(client, method)(*words, target_nodes=node))
-    return found
 
 
 def _sqlite_file(file: Path) -> list[Finding]:

@@ -32,8 +32,7 @@ async def refuses(engine, error):
     health = await engine.health_check()
     assert health["status"] == "degraded"
     assert health["active_sessions"] == 1
-    (issue,) = health["issues"]
-    assert issue.startswith(f"writes are refused: {error}: ")
+    assert health["issues"][0].startswith(f"writes are refused: {error}: ")
     return health
 
 
@@ -51,6 +50,22 @@ async def test_a_server_that_refuses_writes(own_server, error):
         own_server.command(*allow)
         await write(engine)
         assert (await engine.health_check())["status"] == "healthy"
+
+
+async def test_what_is_wrong_with_the_server_is_told(own_server):
+    own_server.command("CONFIG", "SET", "save", "")
+    own_server.command("CONFIG", "SET", "appendonly", "no")
+    async with ContextEngine(store=own_server.url) as engine:
+        fine = await engine.health_check()
+        own_server.command("CONFIG", "SET", "maxmemory", "100mb")
+        own_server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        found = await engine.health_check()
+
+    assert (fine["status"], fine["issues"]) == ("healthy", [])
+    assert any("a restart loses everything" in one for one in fine["warnings"])
+    assert {"server", "role", "eviction"} <= {one["check"] for one in fine["server"]}
+    assert found["status"] == "degraded"
+    assert any("sessions vanish when memory is full" in one for one in found["issues"])
 
 
 async def test_a_file_that_another_program_has_locked(path):

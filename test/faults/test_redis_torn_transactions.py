@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from support.redis_store import adding, creating, items, opened
 from support.waiting import until
 
-from aiecs.cli.findings import torn_tail
+from aiecs.infrastructure.persistence.stores.redis.condition import torn_tail
 
 ITEM = b"only once"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from aiecs.cli import examine
-from aiecs.cli.findings import Finding
 from aiecs.cli.render import Output
 from aiecs.cli.running import FAILED, JsonOption, StoreOption, run
 from aiecs.cli.target import choose_store
+from aiecs.core.interface.finding import Finding
 
 _MARGIN = 18
 _STYLES = {"ok": "green", "note": "", "warn": "yellow", "fail": "bold red"}

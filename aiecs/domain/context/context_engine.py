@@ -328,6 +328,9 @@ class ContextEngine(CheckpointCalls, IStorageBackend, ICheckpointerBackend):
         `status` (healthy, degraded, unhealthy), `storage_backend`, `redis_connected`, `issues`,
         `active_sessions` and `total_messages` (None when the store is down). It tries a write: a
         store that refuses it but can be read is degraded, one that cannot be read unhealthy.
+        `server`: of Redis, what the primaries say of themselves (`Finding` as dicts); an old
+        version or an eviction policy that loses sessions is an issue (degraded), no persistence
+        one of the `warnings`.
         """
         return await self._on.maintenance.health()
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from aiecs.core.clock import utcnow
 from aiecs.core.errors import InvalidInputError
+from aiecs.core.interface.finding import Finding
 from aiecs.core.interface.store import (
     NOW,
     Batch,
@@ -159,17 +160,19 @@ class Maintenance:
     async def health(self) -> dict[str, Any]:
         """How the engine is, never raising. See `ContextEngine.health_check`."""
         # All at once: together they take no longer than the slowest.
-        answered, refused, counted = await asyncio.gather(
+        answered, refused, counted, examined = await asyncio.gather(
             self._runtime.store.ping(),
             self._try_to_write(),
             self._runtime.counters.totals(),
+            self._examine(),
             return_exceptions=True,
         )
         totals = None if isinstance(counted, BaseException) else counted
         # Totals may also fail for what they have to write first.
         readable = answered is None and (totals is not None or refused is not None)
         issues = _issues(answered if answered is not None else counted, refused, readable=readable)
-        issues += self._concerns()
+        found = [] if isinstance(examined, BaseException) else examined
+        issues += [*self._concerns(), *(str(one) for one in found if one.level == "fail")]
         status = "unhealthy" if not readable else "degraded" if issues else "healthy"
         name = self._runtime.store.capabilities.name
         return {
@@ -179,8 +182,15 @@ class Maintenance:
             "active_sessions": None if totals is None else _active(totals),
             "total_messages": None if totals is None else totals.get("messages", 0),
             "issues": issues,
+            "warnings": [str(one) for one in found if one.level == "warn"],
+            "server": [one._asdict() for one in found],
             "timestamp": utcnow().isoformat(),
         }
+
+    async def _examine(self) -> list[Finding]:
+        """What a store with servers finds out about them."""
+        examine = getattr(self._runtime.store, "examine", None)
+        return [] if examine is None else list(await examine())
 
     async def _try_to_write(self) -> None:
         """Write a little on, most likely, every server of a cluster; raises why not."""

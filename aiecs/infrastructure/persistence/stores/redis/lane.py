@@ -33,8 +33,7 @@ from aiecs.infrastructure.persistence.stores.redis.replies import error_of
 from aiecs.infrastructure.persistence.stores.redis.room import MAX_BYTES, MAX_ENTRIES
 from aiecs.infrastructure.persistence.stores.redis.verdict import Verdict, verdict
 
-_MOMENT = 0.1
-_WATCH = 0.05
+_MOMENT, _WATCH, _LONGEST_PAUSE = 0.1, 0.05, 0.5  # seconds
 _APPLIED = 1
 _ASKING = pack_command(("ASKING",))
 
@@ -256,7 +255,7 @@ class Lane(Pending):
                 return
             patience = max(0, patience - 1)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            delay = min(1.0, delay * 2)
+            delay = min(_LONGEST_PAUSE, delay * 2)
 
     async def _connect_once(self) -> None:
         if self._server.locate is not None:

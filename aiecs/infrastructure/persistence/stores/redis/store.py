@@ -22,7 +22,9 @@ from aiecs.core.errors import (
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.core.interface.calls import call_size
+from aiecs.core.interface.finding import Finding
 from aiecs.infrastructure.persistence.stores.redis.cluster import Cluster
+from aiecs.infrastructure.persistence.stores.redis.condition import QUESTIONS, findings_of, worst
 from aiecs.infrastructure.persistence.stores.redis.connection import Server
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry
@@ -168,6 +170,18 @@ class RedisStore:
         if isinstance(reply, Exception):
             raise error_of(str(reply))
         return reply
+
+    async def examine(self) -> list[Finding]:
+        """What the servers that take writes say of themselves; of each check the gravest finding.
+
+        Raises a `StoreError` when one of them does not answer.
+        """
+        deadline = self._deadline(None)
+        lanes = [lanes.small for lanes in (await self._fleet_here(deadline)).primaries()]
+        questions = [pack_command(words) for words in QUESTIONS]
+        answers = await asyncio.gather(*(self._ask(lane, questions, deadline) for lane in lanes))
+        names = (lane.address.name for lane in lanes)
+        return worst(dict(zip(names, map(findings_of, answers), strict=True)))
 
     def lanes(self) -> list[Lane]:
         """Every connection that this store has opened, on every loop."""
