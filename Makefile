@@ -13,7 +13,7 @@ HASHED = $(COMPILE) --constraints constraints.txt --generate-hashes --custom-com
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-static format docs bench measure faults fault-table constraints clean
+.PHONY: help demo test check check-static format docs bench measure faults fault-table fuzz constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ faults: ## count what faults do to messages, beside redis-py and PyPI's aiecs 2.
 fault-table: $(VENV)/.bench .venv-aiecs/.installed
 	@AIECS_2_2_0_PYTHON=.venv-aiecs/bin/python $(BIN)/python bench/faults.py $(ARGS)
 
+fuzz: $(VENV)/.fuzz ## look for bytes that break what reads them; ARGS=-max_total_time=600: how long
+	@for one in codec keys replies; do \
+		PYTHONPATH=test/fuzz $(BIN)/python test/fuzz/fuzz.py $$one $(or $(ARGS),-max_total_time=120) || exit 1; done
+
 # An environment of its own: it is imported as `aiecs` too.
 .venv-aiecs/.installed:
 	@$(PYTHON) -m venv .venv-aiecs
@@ -65,6 +69,7 @@ constraints: $(VENV)/.dev ## move every pinned dependency to its latest version
 		--custom-compile-command 'make constraints  (every version we test with, for pip install -c)'
 	@$(HASHED) --output-file requirements/demo.txt --extra cli
 	@$(HASHED) --output-file requirements/test.txt $(PRODUCT) --extra test
+	@$(HASHED) --output-file requirements/fuzz.txt requirements/fuzz.in
 	@$(HASHED) --output-file requirements/bench.txt --extra uvloop --extra bench
 	@$(HASHED) --output-file requirements/dev.txt $(PRODUCT) --extra test --extra dev
 
@@ -73,7 +78,7 @@ clean: ## remove what these commands made
 	find aiecs test -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp per environment: a second run installs nothing, a changed pin installs again.
-STAMPS := $(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.dev
+STAMPS := $(VENV)/.demo $(VENV)/.test $(VENV)/.fuzz $(VENV)/.bench $(VENV)/.dev
 $(STAMPS): $(VENV)/.%: requirements/%.txt pyproject.toml $(VENV)/.python
 	@echo "Installing the pinned $* requirements into $(VENV) ..."
 	@$(PIP) --require-hashes --requirement $<
