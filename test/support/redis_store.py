@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
+from support.heartbeat import Heartbeat
+
 from aiecs.core.errors import StoreError
 from aiecs.core.interface import store as port
 from aiecs.core.interface.store import (
@@ -124,6 +126,10 @@ class Ledger:
         self.errors: Counter[str] = Counter()
         self.slowest = 0.0
         self.failing: list[float] = []
+        #: Seconds from the end of each fault to the next acknowledgement.
+        self.back: list[float] = []
+        self._healed: float | None = None
+        self._heartbeat = Heartbeat()
         self._pad = b"." * pad
         self._count = tasks
         self._changed = asyncio.Event()
@@ -134,11 +140,29 @@ class Ledger:
         for bucket, group in self.groups:
             await self.store.apply(creating(group, bucket))
         self._tasks = [asyncio.create_task(self._write(number)) for number in range(self._count)]
+        self._heartbeat.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._done = True
         await asyncio.gather(*self._tasks)
+        self._heartbeat.stop()
+
+    def healed(self) -> None:
+        """The fault is over from now on: the time to the next acknowledgement is noted."""
+        self._healed = asyncio.get_running_loop().time()
+
+    def figures(self) -> str:
+        """What was counted and timed, for a line at the end of the run."""
+        told = {
+            "acknowledged": f"{len(self.applied):,}",
+            "not applied": f"{len(self.refused):,}",
+            "unknown": f"{len(self.unknown):,}",
+            "error within": f"{max(self.failing, default=0):.2f} s",
+            "back within": f"{max(self.back, default=0):.2f} s",
+            "loop held": f"{self._heartbeat.longest * 1e3:.0f} ms",
+        }
+        return ", ".join(f"{name} {value}" for name, value in told.items())
 
     async def until(self, condition: Callable[[Ledger], bool], seconds: float = 20.0) -> None:
         """Wait for a condition on what was told."""
@@ -172,6 +196,9 @@ class Ledger:
             else:
                 took = loop.time() - started
                 self.applied.append(name)
+                if self._healed is not None:
+                    self.back.append(loop.time() - self._healed)
+                    self._healed = None
                 if self._pause:
                     await asyncio.sleep(self._pause)  # leaves the servers time for other work
             self.slowest = max(self.slowest, took)
