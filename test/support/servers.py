@@ -244,6 +244,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C ends the tests, and they end the servers
+                restore_signals=False,  # a file that may not grow is an error, not the end
             )
         self._owner.note("+", self.pid, self.directory)
 
