@@ -34,7 +34,7 @@ def fullest(monkeypatch):
 # --- giving up ----------------------------------------------------------------------------------
 
 
-async def test_two_thousand_of_ten_thousand_calls_given_up(server, prefix):
+async def test_two_thousand_of_ten_thousand_calls_given_up(server, prefix, measured):
     """Reads and writes mixed; each that goes on gets its own answer."""
     async with opened(server.url, prefix, 60.0) as store:
         await store.apply(creating())
@@ -60,6 +60,7 @@ async def test_two_thousand_of_ten_thousand_calls_given_up(server, prefix):
         done = sorted({*range(10_000)} - {*gone})
         assert len(gone) == 2_000
         wrong = [n for n in done if n % 2 and told[n][0] != [b"value %d" % (n % 100)]]
+        measured(f"{len(gone):,} of {len(tasks):,} calls given up, {len(wrong)} wrong replies")
         assert not wrong
         small = lanes(store)[0]
         await store.ping()  # behind all that was still on its way
