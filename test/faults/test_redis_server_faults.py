@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import signal
 import statistics
 import sys
@@ -32,6 +33,7 @@ TIMEOUT = 0.4
 # What a call may take beyond its deadline: the watch looks every 50 ms, the machine is shared.
 SLACK = 3.0
 PATIENCE = 15.0
+KILLS = 20
 
 
 LOADS = pytest.mark.parametrize(
@@ -276,27 +278,46 @@ async def test_our_connections_killed_under_load(own_server, prefix, load, measu
 
 
 async def test_a_client_killed_with_writes_under_way_has_written_all_or_nothing(
-    own_server, prefix, tmp_path
+    own_server, prefix, tmp_path, measured
 ):
     """SIGKILL in a storm: each batch of two messages and a counter is whole or absent."""
     script = tmp_path / "storm.py"
     script.write_text(STORM)
-    for _ in range(3):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, script, own_server.url, prefix, stdout=asyncio.subprocess.PIPE
-        )
-        acknowledged = [await process.stdout.readline() for _ in range(200)]
-        process.send_signal(signal.SIGKILL)
-        acknowledged += (await process.stdout.read()).splitlines(keepends=True)
-        await process.wait()
-        acknowledged = [line[:-1] for line in acknowledged if line.endswith(b"\n")]
+    acknowledged = set()
+    for _ in range(KILLS // 4):
+        storms = [killed_in_a_storm(script, own_server.url, prefix) for _ in range(4)]
+        acknowledged.update(*await asyncio.gather(*storms))
         async with opened(own_server.url, prefix) as store:
             stored = await items(store)
             (head,) = await store.apply(batch(Get("", ("n",))))
             assert len(stored) == 2 * int(head[0])
             assert stored[::2] == stored[1::2]
             assert len(set(stored)) * 2 == len(stored)
-            assert set(acknowledged) <= set(stored)
+            assert acknowledged <= set(stored)
+            check_order(stored)
+    measured(f"{KILLS} kills, {len(acknowledged):,} acknowledged, {len(set(stored)):,} stored")
+
+
+async def killed_in_a_storm(script, url, prefix):
+    """What a process was told before it was killed, at a random moment."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, script, url, prefix, stdout=asyncio.subprocess.PIPE
+    )
+    told = [await process.stdout.readline() for _ in range(random.randint(1, 400))]
+    process.send_signal(signal.SIGKILL)
+    told += (await process.stdout.read()).splitlines(keepends=True)
+    await process.wait()
+    return [line[:-1] for line in told if line.endswith(b"\n")]
+
+
+def check_order(stored):
+    """What each task has written is there without a gap, in its order."""
+    by_task = {}
+    for name in stored[::2]:
+        process, task, number = name.split(b".")
+        by_task.setdefault((process, task), []).append(int(number))
+    for numbers in by_task.values():
+        assert numbers == list(range(len(numbers)))
 
 
 STORM = """
