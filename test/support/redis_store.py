@@ -78,7 +78,7 @@ def counting(key: str = "") -> Incr:
     return Incr(key, {"q": 1, "t": 500})
 
 
-async def items(store: RedisStore, group: str = GROUP, bucket: int = BUCKET) -> list[bytes]:
+async def items(store: port.Store, group: str = GROUP, bucket: int = BUCKET) -> list[bytes]:
     """The messages of the group."""
     found = await store.apply(Batch(bucket, group, (Read("m"),)))
     assert found is not None
@@ -93,7 +93,7 @@ async def fields(store: RedisStore, key: str = "", group: str = GROUP) -> dict[s
     return dict(found[0])
 
 
-async def recovered(store: RedisStore, seconds: float = 5.0) -> None:
+async def recovered(store: port.Store, seconds: float = 5.0) -> None:
     """Return when the store answers again; nobody but the server can tell when."""
     async with asyncio.timeout(seconds):
         while True:
@@ -110,7 +110,7 @@ class Ledger:
 
     def __init__(
         self,
-        store: RedisStore,
+        store: port.Store,
         *,
         tasks: int = 64,
         buckets: Iterable[int] = range(0, 8 * 97, 97),
