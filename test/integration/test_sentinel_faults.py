@@ -29,6 +29,7 @@ async def test_the_primary_is_killed_under_load(watched, prefix, measured):
             await ledger.more(300)
             watched.primary.kill()
             await until(watched.failed_over, PATIENCE)
+            watched.primary.mend_torn_tail()
             watched.primary.start()  # confirms as soon as the sentinels have made it a replica
             await ledger.more(300, PATIENCE)
         assert ledger.errors.keys() <= {"StoreUnavailableError", "StoreTimeoutError"}

@@ -19,8 +19,10 @@ class Watched:
 
     def __init__(self, servers: Servers, name: str, *options: str) -> None:
         fixed = ("--repl-diskless-sync-delay", "0", *options)
-        self.primary = servers.start(name, *fixed)
-        self.replica = servers.start(name, *fixed, "--replicaof", f"127.0.0.1 {self.primary.port}")
+        # Files, for who comes back empty may be promoted before it has got its data again.
+        self.primary = servers.start(name, *fixed, aof=True)
+        follow = ("--replicaof", f"127.0.0.1 {self.primary.port}")
+        self.replica = servers.start(name, *fixed, *follow, aof=True)
         self.sentinels = [self._sentinel(servers, name) for _ in range(3)]
         until_now(lambda: "connected_slaves:1" in text(self.primary, "INFO", "replication"))
         until_now(lambda: all(map(self._knows_all, self.sentinels)))

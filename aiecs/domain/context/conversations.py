@@ -43,7 +43,7 @@ class Conversations:
     def __init__(self, runtime: Runtime, sessions: Sessions, cache: TailCache) -> None:
         self._runtime = runtime
         self._sessions = sessions
-        self._once = IdempotentWrites(sessions)
+        self._once = IdempotentWrites(runtime, sessions)
         self._history = History(runtime, cache)
         keep = runtime.max_messages
         self._trim: tuple[Op, ...] = () if keep is None else (Trim("m", keep=keep),)

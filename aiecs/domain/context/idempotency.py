@@ -8,6 +8,7 @@ guarded: a wrong assumption costs one more round trip.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ import msgspec
 from aiecs.core.errors import ConflictError, CorruptRecordError
 from aiecs.core.interface.batch_rules import parse_integer
 from aiecs.core.interface.store import (
+    NOW,
+    Batch,
     Delete,
     Get,
     GuardFailed,
@@ -25,7 +28,9 @@ from aiecs.core.interface.store import (
     RequireAtMost,
     RequireEquals,
 )
+from aiecs.core.keys import session_place
 from aiecs.domain.context.messages import StoredMessage, repaired
+from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.sessions import Sessions
 
 KEPT = 1_000
@@ -60,7 +65,8 @@ _CONTENT = [n for n in StoredMessage.__struct_fields__ if n not in ("id", "times
 class IdempotentWrites:
     """Writes to sessions that happen once per key."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, runtime: Runtime, sessions: Sessions) -> None:
+        self._runtime = runtime
         self._sessions = sessions
         self._counts: dict[str, int] = {}
 
@@ -74,6 +80,7 @@ class IdempotentWrites:
             if count is None:
                 count = await self._look(session_id, once)
                 if count < 0:
+                    await self._confirm(session_id)
                     return None
             try:
                 results = await self._sessions.apply(session_id, ops + _claim(once, count))
@@ -98,6 +105,12 @@ class IdempotentWrites:
         if known is None:
             raise CorruptRecordError(f"session {session_id!r}: its count of keys is corrupt")
         return known
+
+    async def _confirm(self, session_id: str) -> None:
+        """Make what was read as durable as a write: the store answers no refusal before that."""
+        ops = (RequireEquals("", "kn", None), Put("", {"l": NOW}))
+        with suppress(GuardFailed):
+            await self._runtime.apply(Batch(*session_place(session_id), ops))
 
     def _remember(self, session_id: str, count: int) -> None:
         if len(self._counts) >= _REMEMBERED:

@@ -32,11 +32,15 @@ from aiecs.infrastructure.persistence.stores.redis.fleet import (
 )
 from aiecs.infrastructure.persistence.stores.redis.lane import Lane
 from aiecs.infrastructure.persistence.stores.redis.layout import bucket_of_head
+from aiecs.infrastructure.persistence.stores.redis.postponed import Postponed
 from aiecs.infrastructure.persistence.stores.redis.slot_map import SlotMap, ask_slots
 from aiecs.infrastructure.persistence.stores.redis.target import Target
-from aiecs.infrastructure.persistence.stores.redis.verdict import redirection
+from aiecs.infrastructure.persistence.stores.redis.verdict import (
+    NO_REPLICA,
+    REDIRECTIONS,
+    redirection,
+)
 
-_SOON = 0.01
 _APART = 0.2
 _DIRECT = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
@@ -58,7 +62,7 @@ class Cluster:
         self._known = asyncio.Event()
         self._learning: asyncio.Task[None] | None = None
         self._learnt = 0.0
-        self._later: dict[Entry, asyncio.TimerHandle] = {}
+        self._postponed = Postponed(target.name, self._again)
         self._closed = False
 
     # --- the map --------------------------------------------------------------------------------
@@ -195,11 +199,14 @@ class Cluster:
     def elsewhere(self, refused_by: Address, entry: Entry, message: str) -> None:
         """Take an entry that a node has refused with `message`."""
         entry.redirects += 1
+        if self._closed:
+            entry.fail(StoreUnavailableError("the store was closed", outcome=entry.outcome))
+            return
         lanes, asking = self._directed(refused_by, message, bucket_of_head(entry.front[3]))
         if lanes is not None and entry.redirects <= _DIRECT:
             self._pass_on(lanes, entry, asking=asking)
         else:
-            self._pass_on_later(entry)
+            self._postponed.add(entry)
 
     def _directed(self, old: Address, message: str, bucket: int) -> tuple[Lanes | None, bool]:
         """Whom a refusal points to, None for nobody; and whether it wants ASKING."""
@@ -209,6 +216,8 @@ class Cluster:
                 self._learn()
             return None, False
         host, _, port = place.rpartition(" ")[2].rpartition(":")
+        if not port.isdecimal():
+            return None, False
         address = replace(old, host=old.host if host in ("", "?") else host, port=int(port))
         lanes = self._node(address)
         if code == "MOVED":
@@ -221,39 +230,29 @@ class Cluster:
             return
         lane = lanes.large if entry.size > LARGE else lanes.small
         if lane.is_down and not entry.repeated:
-            self._pass_on_later(entry)
+            self._postponed.add(entry)
         else:
             lane.take(entry, asking=asking)
 
-    def _pass_on_later(self, entry: Entry) -> None:
-        """Ask again in a moment; the deadline is looked at here, for no lane has the entry."""
-        if self._closed or self.loop.time() + _SOON >= entry.deadline:
-            message = f"the Redis cluster at {self._target.name} could not serve the slot in time"
-            entry.fail(StoreUnavailableError(message, outcome=entry.outcome))
-            return
-        self._later[entry] = self.loop.call_later(_SOON, self._now, entry)
-
-    def _now(self, entry: Entry) -> None:
-        del self._later[entry]
+    def _again(self, entry: Entry) -> None:
         entry.redirects = 0
         self._pass_on(self._at(entry.front[3]), entry)
 
-    def misdirected(self, replies: Sequence[object]) -> str:
+    def misdirected(self, lane: Lane, replies: Sequence[object]) -> str:
         """The reply that sends a reader elsewhere; "" when all were answered here."""
-        return next(filter(None, map(redirection, replies)), "")
+        codes = REDIRECTIONS + NO_REPLICA if lane.reads_replica else REDIRECTIONS
+        return next(filter(None, (redirection(reply, codes) for reply in replies)), "")
 
     async def follow(
-        self, lane: Lane, message: str, bucket: int, deadline: float
+        self, lane: Lane, message: str, bucket: int, tries: int, deadline: float
     ) -> tuple[Lane, bool]:
         """Whom a misdirected reader asks next, and whether it has to say ASKING."""
+        if message.startswith(NO_REPLICA):
+            return self.writing[bucket].reading, False
         lanes, asking = self._directed(lane.address, message, bucket)
-        if lanes is None:
-            if self.loop.time() + _SOON >= deadline:
-                raise StoreUnavailableError(
-                    f"the Redis cluster at {self._target.name} could not serve the slot in time"
-                )
-            await asyncio.sleep(_SOON)
-            lanes = self.writing[bucket]
+        if lanes is None or tries > _DIRECT:
+            await self._postponed.wait(tries, deadline)
+            lanes, asking = self.writing[bucket], False
         return lanes.reading, asking
 
     # --- all of them ----------------------------------------------------------------------------
@@ -288,7 +287,4 @@ class Cluster:
         self._closed = True
         if self._learning is not None:
             self._learning.cancel()
-        for entry, timer in self._later.items():
-            timer.cancel()
-            entry.fail(StoreUnavailableError("the store was closed", outcome=entry.outcome))
-        self._later.clear()
+        self._postponed.fail_all("the store was closed")

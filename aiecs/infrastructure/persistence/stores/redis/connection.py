@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 
 import hiredis
@@ -37,6 +37,14 @@ class Owner(Protocol):
 
 
 @dataclass(slots=True)
+class Tally:
+    """What has happened since the store was made, on connections that are gone too."""
+
+    reconnects: int = 0
+    unknown_outcomes: int = 0
+
+
+@dataclass(slots=True)
 class Server:
     """What all connections of one store have in common."""
 
@@ -53,6 +61,7 @@ class Server:
     """It is a replica that only answers reads."""
     locate: Callable[[], Awaitable[Address]] | None = None
     """Asks the sentinels where the primary is now."""
+    tally: Tally = field(default_factory=Tally)
 
 
 class Greeting(NamedTuple):

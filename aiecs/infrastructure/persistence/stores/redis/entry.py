@@ -19,7 +19,7 @@ class Entry:
 
     __slots__ = (
         "commands", "deadline", "front", "future", "receipt", "redirects", "repeated", "replies",
-        "script", "size",
+        "rounds", "script", "size",
     )  # fmt: skip
 
     replies: list[Any]
@@ -42,13 +42,18 @@ class Entry:
         self.receipt: Receipt | None = None
         #: Whether it has been sent on a connection that was lost.
         self.repeated = False
-        #: How often another node of a cluster had to be asked.
-        self.redirects = 0
+        #: How often another node of a cluster was asked at once, and how often after a pause.
+        self.redirects = self.rounds = 0
 
     @property
     def own_receipt(self) -> bool:
         """Whether the caller has chosen the receipt."""
         return self.receipt is not None and self.receipt[0].startswith("r:")
+
+    @property
+    def may_be_applied(self) -> bool:
+        """Whether it keeps its number, because a try of it may still be on its way."""
+        return self.receipt is not None and not self.own_receipt
 
     @property
     def outcome(self) -> Outcome:

@@ -54,14 +54,14 @@ class Fleet(Protocol):
         """Every lane that was opened."""
         ...
 
-    def misdirected(self, replies: Sequence[object]) -> str:
+    def misdirected(self, lane: Lane, replies: Sequence[object]) -> str:
         """The reply that sends a reader elsewhere; "" when all were answered here."""
         ...
 
     async def follow(
-        self, lane: Lane, message: str, bucket: int, deadline: float
+        self, lane: Lane, message: str, bucket: int, tries: int, deadline: float
     ) -> tuple[Lane, bool]:
-        """Whom a misdirected reader asks next, and whether it has to say ASKING."""
+        """Whom a reader asks that was misdirected `tries` times; and whether it says ASKING."""
         ...
 
     async def close(self) -> None:
@@ -110,16 +110,16 @@ class OneServer:
         """See `Fleet`."""
         return self._lanes.each()
 
-    def misdirected(self, replies: Sequence[object]) -> str:
+    def misdirected(self, lane: Lane, replies: Sequence[object]) -> str:
         """See `Fleet`."""
-        del replies
+        del lane, replies
         return ""
 
     async def follow(
-        self, lane: Lane, message: str, bucket: int, deadline: float
+        self, lane: Lane, message: str, bucket: int, tries: int, deadline: float
     ) -> tuple[Lane, bool]:
         """See `Fleet`."""
-        del message, bucket, deadline
+        del message, bucket, tries, deadline
         return lane, False
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from aiecs.infrastructure.persistence.stores.redis.connection import Tally
 from aiecs.infrastructure.persistence.stores.redis.lane import Lane
 
 
@@ -27,8 +28,8 @@ class Gauges(NamedTuple):
     """Servers that do not answer: calls to them fail at once."""
 
 
-def gauges_of(lanes: Iterable[Lane]) -> Gauges:
-    """The sum over lanes."""
+def gauges_of(lanes: Iterable[Lane], tally: Tally) -> Gauges:
+    """The sum over lanes, and what was counted over those that are gone as well."""
     every = list(lanes)
     under_way = [lane.under_way for lane in every]
     return Gauges(
@@ -36,7 +37,7 @@ def gauges_of(lanes: Iterable[Lane]) -> Gauges:
         in_flight=sum(calls for calls, _ in under_way),
         in_flight_bytes=sum(size for _, size in under_way),
         waiting=sum(lane.in_line for lane in every),
-        reconnects=sum(lane.reconnects for lane in every),
-        unknown_outcomes=sum(lane.unknown_outcomes for lane in every),
+        reconnects=tally.reconnects,
+        unknown_outcomes=tally.unknown_outcomes,
         down=tuple(sorted({lane.address.name for lane in every if lane.is_down})),
     )

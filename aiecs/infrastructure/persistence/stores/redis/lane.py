@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -27,7 +26,6 @@ from aiecs.core.errors import (
 from aiecs.infrastructure.persistence.stores.redis.connection import Connection, Server
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry, nobody
 from aiecs.infrastructure.persistence.stores.redis.pending import Pending
-from aiecs.infrastructure.persistence.stores.redis.receipts import Receipts
 from aiecs.infrastructure.persistence.stores.redis.redirector import Redirector
 from aiecs.infrastructure.persistence.stores.redis.replies import error_of
 from aiecs.infrastructure.persistence.stores.redis.room import MAX_BYTES, MAX_ENTRIES
@@ -48,7 +46,6 @@ class Lane(Pending):
         self._watchdog: asyncio.TimerHandle | None = None
         self._timeout = server.timeout
         self._name = name
-        self._receipts = Receipts()
         self._connection: Connection | None = None
         self._loaded: set[str] = set()
         self._buffer: list[bytes] = []
@@ -79,6 +76,11 @@ class Lane(Pending):
     def connected(self) -> bool:
         """Whether there is a connection."""
         return self._connection is not None
+
+    @property
+    def reads_replica(self) -> bool:
+        """Whether a replica is at the other end."""
+        return self._server.replica
 
     @property
     def is_down(self) -> bool:
@@ -191,6 +193,8 @@ class Lane(Pending):
             return False
         watched = self._server.locate is not None
         found = verdict(entry, reply, clustered=self._redirector is not None, watched=watched)
+        if found is not Verdict.TELL and entry.may_be_applied:
+            self._receipts.renew()
         if found is Verdict.AGAIN:
             if isinstance(reply, Exception):
                 self._loaded.discard(entry.front[1])
@@ -206,7 +210,7 @@ class Lane(Pending):
             error = error_of(str(reply))
             if isinstance(error, StoreError):
                 error.outcome = "unknown"  # the first try may have been applied
-                self.unknown_outcomes += 1
+                self._tally.unknown_outcomes += 1
                 entry.fail(error)
         return found is not Verdict.TELL
 
@@ -288,18 +292,11 @@ class Lane(Pending):
                 self._send(entry)
 
     def _went_down(self, error: StoreError) -> None:
-        """Fail what was never sent, and reads; the outcome of a write can still be learnt."""
         self._down = error
         self._tell_redirector()
         self._settled.set()
         self._turn_away(error)
-        writes = deque(entry for entry in self._unanswered if entry.script is not None)
-        reads = [entry for entry in self._unanswered if entry.script is None]
-        for entry in (*reads, *self._waiting):
-            entry.fail(type(error)(str(error)))
-            self._free(entry.size)
-        self._unanswered = writes
-        self._waiting.clear()
+        self._fail_unsent(error)
 
     def lost(self, connection: Connection) -> None:
         """The connection is gone: what was not answered goes first when there is a new one."""
@@ -309,13 +306,8 @@ class Lane(Pending):
         self._settled.clear()
         self._buffer.clear()
         self.reconnects += 1
-        for entry in self._inflight:
-            if entry.future.done():
-                self._free(entry.size)
-            else:
-                entry.repeated = True
-                self._unanswered.append(entry)
-        self._inflight.clear()
+        self._tally.reconnects += 1
+        self._keep_unanswered()
         if not self._closed:
             self._ensure_connecting()
             self._tell_redirector()
@@ -375,13 +367,7 @@ class Lane(Pending):
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
-        for entries, sent in self._everyone():
-            for entry in entries:
-                self._free(entry.size)
-                if not entry.future.done():
-                    outcome = self._outcome(entry, sent)
-                    entry.fail(StoreUnavailableError("the store was closed", outcome=outcome))
-            entries.clear()
+        self._fail_all("the store was closed")
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

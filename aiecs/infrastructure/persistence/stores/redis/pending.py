@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from aiecs.core.errors import Outcome, StoreTimeoutError
+from aiecs.core.errors import Outcome, StoreError, StoreTimeoutError, StoreUnavailableError
 from aiecs.infrastructure.persistence.stores.redis.address import Address
 from aiecs.infrastructure.persistence.stores.redis.connection import Server
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry
+from aiecs.infrastructure.persistence.stores.redis.receipts import Receipts
 from aiecs.infrastructure.persistence.stores.redis.room import Room
 
 
@@ -21,7 +22,8 @@ class Pending(Room):
         self._inflight: deque[Entry] = deque()
         self._unanswered: deque[Entry] = deque()
         self._waiting: deque[Entry] = deque()
-        self.unknown_outcomes = 0
+        self._receipts = Receipts()
+        self._tally = server.tally
 
     @property
     def address(self) -> Address:
@@ -45,7 +47,7 @@ class Pending(Room):
     def _outcome(self, entry: Entry, sent: bool) -> Outcome:
         if not sent or entry.script is None:
             return "not_applied"
-        self.unknown_outcomes += 1
+        self._tally.unknown_outcomes += 1
         return "unknown"
 
     def _still_wanted(self, entries: deque[Entry]) -> deque[Entry]:
@@ -64,4 +66,36 @@ class Pending(Room):
         self._waiting = deque(entry for entry in self._waiting if entry not in gone)
         for entry in given:
             self._free(entry.size)
+            if entry.may_be_applied:
+                self._receipts.renew()
         return given
+
+    def _keep_unanswered(self) -> None:
+        """What was sent and not answered goes first on the next connection."""
+        for entry in self._inflight:
+            if entry.future.done():
+                self._free(entry.size)
+            else:
+                entry.repeated = True
+                self._unanswered.append(entry)
+        self._inflight.clear()
+
+    def _fail_unsent(self, error: StoreError) -> None:
+        """Fail what was never sent, and reads; the outcome of a write can still be learnt."""
+        writes = deque(entry for entry in self._unanswered if entry.script is not None)
+        reads = [entry for entry in self._unanswered if entry.script is None]
+        for entry in (*reads, *self._waiting):
+            entry.fail(type(error)(str(error)))
+            self._free(entry.size)
+        self._unanswered = writes
+        self._waiting.clear()
+
+    def _fail_all(self, message: str) -> None:
+        """Fail everything; what was sent may have been applied."""
+        for entries, sent in self._everyone():
+            for entry in entries:
+                self._free(entry.size)
+                if not entry.future.done():
+                    outcome = self._outcome(entry, sent)
+                    entry.fail(StoreUnavailableError(message, outcome=outcome))
+            entries.clear()

@@ -7,7 +7,9 @@ as ranges `low:high` without `low`. A number that was settled and not refused wa
 That this can be said of a whole range rests on two things. Replies of one connection come in
 order. And a write names the one before it in its bucket while that has no answer yet: where that
 one left no trace (out of memory, script unknown), this one is refused too, and sent again under a
-new number. So nothing is ever settled ahead of something that may still be sent again.
+new number. So nothing is ever settled ahead of something that may still be sent again. A number
+that leaves this order though it may have been applied (another node of a cluster is to be asked)
+is the last of its writer: the lane goes on under a new name.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ class Receipts:
     __slots__ = ("_last", "_latest", "answered", "offset", "writer")
 
     def __init__(self) -> None:
-        self.writer = "w:" + secrets.token_urlsafe(6)
         #: What the monotonic clock lacks to the server's, in microseconds.
         self.offset = 0
+        self._last = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Go on as a writer that has sent nothing."""
+        self.writer = "w:" + secrets.token_urlsafe(6)
         #: The highest number that the server has answered.
         self.answered = 0
-        self._last = 0
         self._latest: dict[str, int] = {}
 
     def next(self, bucket: str) -> Receipt:

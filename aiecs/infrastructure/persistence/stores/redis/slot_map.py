@@ -6,13 +6,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+)
 
-from aiecs.core.errors import StoreError, StoreMisconfiguredError, StoreUnavailableError
+from aiecs.core.errors import (
+    StoreAuthError,
+    StoreError,
+    StoreMisconfiguredError,
+    StoreUnavailableError,
+)
 from aiecs.infrastructure.persistence.stores.redis.address import Address
 from aiecs.infrastructure.persistence.stores.redis.connection import Server
 from aiecs.infrastructure.persistence.stores.redis.plain_client import hurried_client
 from aiecs.infrastructure.persistence.stores.redis.replies import error_of
+
+_REFUSALS = (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    NoPermissionError,
+)
 
 
 class Part(NamedTuple):
@@ -71,6 +89,8 @@ def _address(asked: Address, node: Sequence[Any]) -> Address:
 
 
 def _failure(name: str, error: RedisError) -> StoreError:
+    if isinstance(error, _REFUSALS):  # redis-py takes the code off what the server said
+        return StoreAuthError(f"the Redis cluster at {name} refuses the login or CLUSTER SLOTS")
     message = str(error)
     if "cluster support disabled" in message:
         return StoreMisconfiguredError(f"{name} is no Redis Cluster; use a redis:// address")

@@ -189,7 +189,7 @@ class RedisStore:
 
     def gauges(self) -> Gauges:
         """How the connections of this process are at this moment."""
-        return gauges_of(self.lanes())
+        return gauges_of(self.lanes(), self._server.tally)
 
     async def close(self) -> None:
         """Finish what is in flight on this loop and disconnect everywhere; idempotent."""
@@ -269,14 +269,17 @@ class RedisStore:
     ) -> list[Any]:
         deadline = self._deadline(timeout)
         fleet = await self._fleet_here(deadline)
-        lane, asking = fleet.reading[bucket].reading, False
+        lane, asking, tries = fleet.reading[bucket].reading, False, 0
+        if lane.is_down:
+            lane = fleet.writing[bucket].reading
         exchange = Exchange(self._layout, shape, bucket, group, ops)
         while True:
             commands = exchange.commands()
             try:
                 answers = await self._answers(fleet, lane, commands, deadline, asking=asking)
             except _Misdirected as refusal:
-                lane, asking = await fleet.follow(lane, str(refusal), bucket, deadline)
+                tries += 1
+                lane, asking = await fleet.follow(lane, str(refusal), bucket, tries, deadline)
                 continue
             try:
                 results = exchange.results(answers)
@@ -295,7 +298,7 @@ class RedisStore:
         elif not _at_one_moment(commands):
             packed = [_MULTI, *packed, _EXEC]
         replies = await self._ask(lane, packed, deadline)
-        if elsewhere := fleet.misdirected(replies):
+        if elsewhere := fleet.misdirected(lane, replies):
             raise _Misdirected(elsewhere)
         try:
             return replies if len(replies) == len(commands) else _unwrap(replies)

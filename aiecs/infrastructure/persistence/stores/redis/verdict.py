@@ -8,7 +8,9 @@ from typing import Any
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry
 
 _OUT_OF_ORDER = [0, -2]
-_REDIRECTS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+REDIRECTIONS = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+#: A replica cannot answer; its primary can.
+NO_REPLICA = ("LOADING", "MASTERDOWN")
 
 
 class Verdict(Enum):
@@ -52,9 +54,9 @@ def _other(message: str, *, watched: bool) -> Verdict:
     return Verdict.TELL
 
 
-def redirection(reply: Any) -> str:
+def redirection(reply: Any, codes: tuple[str, ...] = REDIRECTIONS) -> str:
     """The reply's text if it sends the caller to another node, or to wait; else ""."""
     if not isinstance(reply, Exception):
         return ""
     message = str(reply)
-    return message if message.startswith(_REDIRECTS) else ""
+    return message if message.startswith(codes) else ""
