@@ -124,6 +124,15 @@ async def test_what_was_written_while_the_clock_was_ahead_does_not_live_for_ever
     assert (await engine.get_session("s") is not None) == served(store)
 
 
+async def test_a_sweep_of_the_future_stops_no_sweep_of_today(engine, store, clock):
+    sweep = engine._on.maintenance._lease
+    clock.jump(2)
+    assert await sweep()
+    clock.jump(-2)
+    assert await sweep() != served(store), "taken over where the clock was put right"
+    assert not await sweep(), "leased for 50 s"
+
+
 # --- waiting ------------------------------------------------------------------------------------
 
 

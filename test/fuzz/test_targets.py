@@ -18,6 +18,10 @@ KNOWN = {
     "keys": (b"", b"a:b\xffa%3Ab", b"{a}\xff{b}", b"a/b\xffa%2Fb", "é\xffe\u0301".encode()),
     "replies": (
         b"",
+        b"\x06:12\r\n*0\r\n%0\r\n*0\n",
+        b"*2\r\n:0\r\n,inf\r\n",
+        b"%1\r\n*0\r\n:1\r\n",
+        b"*3333333332\r\n",
         b"\x00*2\r\n$1\r\nx\r\n$-1\r\n*0\r\n",
         b"\x02*2\r\n$1\r\n1\r\n$1\r\n1\r\n*1\r\n$1\r\n1\r\n:1\r\n-OOM\r\n",
         b"\x06*2\r\n$1\r\n1\r\n$-1\r\n*2\r\n$1\r\na\r\n$1\r\nx\r\n:1\r\n",

@@ -9,6 +9,7 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.redis_keys import state
 from support.redis_store import BUCKET, GROUP, batch, creating, opened
 
 from aiecs.core.errors import StoreTimeoutError
@@ -53,6 +54,18 @@ async def walked(store, limit, **options):
         if len(page) < limit:
             return found
         cursor = page[-1]
+
+
+@pytest.mark.parametrize(("score", "read"), [("+inf", 2**53 - 1), ("-inf", 1 - 2**53), ("7.9", 7)])
+async def test_a_score_that_is_no_integer_hides_no_member(server, prefix, score, read):
+    async with opened(server.url, prefix) as store:
+        await store.apply(Batch(BUCKET, "", (IndexPut("_i", {"b": 5}),)))
+        (key,) = [key for key in await state(store, prefix) if b"_i" in key]
+        await store.command("ZADD", key, score, "x")
+
+        (page,) = await store.apply(Batch(BUCKET, "", (IndexRange("_i"),)))
+
+    assert sorted(page) == [("b", 5), ("x", read)]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 63, 64, 65, 400])

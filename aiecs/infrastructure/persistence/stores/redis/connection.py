@@ -27,6 +27,9 @@ from aiecs.infrastructure.persistence.stores.redis.diagnosis import (
 from aiecs.infrastructure.persistence.stores.redis.replies import code_of, error_of
 from aiecs.infrastructure.persistence.stores.redis.scripts import PERMISSIONS, Scripts
 
+# What hiredis raises for bytes that are no replies, of an absurd size or with keys of any type.
+_NO_REPLY = (hiredis.ProtocolError, MemoryError, TypeError)
+
 
 class Owner(Protocol):
     """Who takes the replies of a connection."""
@@ -236,22 +239,27 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         gets = self._reader.gets
         received = self._owner.received
-        try:
-            self._reader.feed(data)
-            self._owner.heard()
-            while True:
+        self._reader.feed(data)
+        self._owner.heard()
+        while True:
+            try:
                 reply = gets()
-                if reply is False:
-                    return
-                if self._greeting is not None:
-                    self._take_greeting(reply)
-                else:
-                    received(reply)
-        except hiredis.ProtocolError:
-            if self._greeting is not None and not self._greeting.done():
-                message = f"{self._address.name} does not speak the Redis protocol"
-                self._greeting.set_exception(StoreMisconfiguredError(message))
-            self.abort()
+            except _NO_REPLY:
+                self._give_up()
+                return
+            if reply is False:
+                return
+            if self._greeting is not None:
+                self._take_greeting(reply)
+            else:
+                received(reply)
+
+    def _give_up(self) -> None:
+        """What came is no reply of Redis, and no one can say where the next one would begin."""
+        if self._greeting is not None and not self._greeting.done():
+            message = f"{self._address.name} does not speak the Redis protocol"
+            self._greeting.set_exception(StoreMisconfiguredError(message))
+        self.abort()
 
     def _take_greeting(self, reply: Any) -> None:
         self._greeted.append(reply)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import copysign, isfinite
 from typing import Any
 
 from aiecs.core.interface import store as port
@@ -267,7 +268,7 @@ class Exchange:
         if op.prefix is not None:
             return [(member.decode(), 0) for member in reply]
         pairs = [
-            (member.decode(), int(float(score)))
+            (member.decode(), _score(score))
             for member, score in zip(reply[::2], reply[1::2], strict=True)
         ]
         kept = [pair for pair in pairs if _beyond(op, pair)][: op.limit]
@@ -364,3 +365,9 @@ def _lex_bounds(op: port.IndexRange) -> tuple[bytes, bytes]:
     if op.reverse:
         return low, b"(" + after if not prefix or after < prefix + b"\xff" else high
     return b"(" + after if after >= prefix else low, high
+
+
+def _score(reply: Any) -> int:
+    """A score as the port has it; one that somebody has made infinite is the largest there is."""
+    found = float(reply)
+    return int(found) if isfinite(found) else round(copysign(port.MAX_INTEGER, found))

@@ -53,7 +53,7 @@ _PING, _MULTI, _EXEC, _ASKING = (pack_command((word,)) for word in _WORDS)
 
 
 # What comes of replies that are no answers to what was asked.
-_NONSENSE = (TypeError, ValueError, IndexError, AttributeError)
+_NONSENSE = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
 
 
 class _Misdirected(Exception):  # noqa: N818 - an answer of a cluster's node
