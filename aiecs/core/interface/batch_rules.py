@@ -259,7 +259,7 @@ class _Checker:
         _several(op.stamps, _SEQUENCES, "stamps", 0)
         for stamp in op.stamps:
             if type(stamp) not in _STAMPS:
-                _refuse(f"stamps are NOW, INCARNATION or Result, got {type(stamp).__name__}")
+                _refuse(f"stamps are bytes, NOW, INCARNATION or Result, got {type(stamp).__name__}")
             if type(stamp) is not port.Incarnation:
                 self._value(stamp, number)
         _integer(op.epoch, "epoch", 0)
@@ -373,7 +373,7 @@ _NO_MAP = frozenset(
 _CONTENT = frozenset(
     {port.Put, port.Incr, port.Append, port.Trim, port.Truncate, port.Redact, port.IndexPut}
 )
-_STAMPS = frozenset({port.Now, port.Incarnation, port.Result})
+_STAMPS = frozenset({bytes, port.Now, port.Incarnation, port.Result})
 _HANDLERS: dict[type, Any] = {
     port.Get: _Checker.get,
     port.RequireExists: _Checker.exists,

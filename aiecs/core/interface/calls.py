@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 from aiecs.core.errors import InvalidInputError
@@ -18,10 +19,14 @@ _COUNT = (0, port.MAX_INTEGER, False)
 
 
 class _Rule(NamedTuple):
-    """What each value has to be: None for bytes, else the bounds of an int; True: None will do."""
+    """What each value has to be: None for bytes, else the bounds of an int; True: None will do.
+
+    `times`: in how many places it stands.
+    """
 
     size: int
     values: tuple[_Bounds, ...]
+    times: tuple[int, ...]
 
 
 def checked(batch: port.Batch | port.Call) -> tuple[port.Batch, int]:
@@ -63,11 +68,11 @@ def _measure(rule: _Rule, bucket: int, group: str, args: tuple[Any, ...]) -> int
     if not group.isascii() or group[:1] == "_" or "/" in group or len(args) != len(rule.values):
         return -1
     size = rule.size + len(group)
-    for value, bounds in zip(args, rule.values, strict=True):
+    for value, bounds, times in zip(args, rule.values, rule.times, strict=True):
         if bounds is None:
             if type(value) is not bytes:
                 return -1
-            size += len(value)
+            size += len(value) * times
         elif type(value) is int:
             if not bounds[0] <= value <= bounds[1]:
                 return -1
@@ -82,24 +87,26 @@ def _rule(plan: port.Plan, args: tuple[Any, ...], size: int) -> _Rule | None:
     `size` is that of a batch with these values, without its group, which the check has let pass.
     """
     found: dict[int, _Bounds] = {}
+    times = Counter[int]()
     for op in plan.ops:
         for value, bounds in _places(op):
             if type(value) is port.Arg:
-                if value.position in found:
+                if found.setdefault(value.position, bounds) != bounds:
                     return None
-                found[value.position] = bounds
-    if sorted(found) != list(range(len(args))) or len(found) != _count(plan.ops):
+                times[value.position] += 1
+    if sorted(found) != list(range(len(args))) or times.total() != _count(plan.ops):
         return None
-    held = sum(len(value) for value in args if type(value) is bytes)
-    return _Rule(size - held, tuple(found[position] for position in range(len(found))))
+    held = sum(len(value) * times[n] for n, value in enumerate(args) if type(value) is bytes)
+    places = range(len(found))
+    return _Rule(size - held, tuple(found[n] for n in places), tuple(times[n] for n in places))
 
 
 def _places(op: port.Op) -> list[tuple[Any, _Bounds]]:
     """Where an operation may leave a value open, with what has to stand there."""
     found: list[tuple[Any, _Bounds]] = []
     match op:
-        case port.Append(items=tuple() as items):
-            found = [(item, None) for item in items]
+        case port.Append(items=tuple() as items, stamps=stamps):
+            found = [(item, None) for item in (*items, *stamps)]
         case port.Put(fields=fields):
             found = [(value, None) for field, value in fields.items() if field != "~i"]
         case port.Incr(deltas=deltas):

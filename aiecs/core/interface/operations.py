@@ -89,7 +89,7 @@ NEW_INCARNATION = NewIncarnation()
 INCARNATION = Incarnation()
 
 Value = bytes | Now | NewIncarnation | Result | Arg
-Stamp = Now | Incarnation | Result
+Stamp = bytes | Now | Incarnation | Result | Arg
 
 
 def now_plus(microseconds: int) -> Now:
@@ -186,7 +186,8 @@ class Append(NamedTuple):
     """Append items; the sequence of the first one.
 
     A log begins at the store's microseconds of its creation and is gapless from there. `stamps`
-    are put in front of every item, separated by spaces and ended by a newline. `first` and
+    are put in front of every item, separated by spaces and ended by a newline; bytes stand as they
+    are, so only the last stamp may hold a space, and none a newline. `first` and
     `epoch` (import, migration) name the start of a log that is absent.
     """
 

@@ -76,10 +76,10 @@ class Batch(NamedTuple):
 class Plan:
     """The shape of a hot batch, written once; `Arg` marks the values that each call brings.
 
-    Open values: items of `Append`, fields of `Put`, deltas of `Incr`, `RequireEquals.value`,
-    `RequireAtMost.limit`, `RequireBefore.time`, `Expire.ttl`; start, stop, limit and base of
-    `Read`. They are bytes, ints and None, never values that the store fills in. `raw` is that of
-    the batch.
+    Open values: items and stamps of `Append`, fields of `Put`, deltas of `Incr`,
+    `RequireEquals.value`, `RequireAtMost.limit`, `RequireBefore.time`, `Expire.ttl`; start, stop,
+    limit and base of `Read`. They are bytes, ints and None, never values that the store fills in.
+    `raw` is that of the batch.
     """
 
     __slots__ = ("bind", "name", "notes", "ops", "raw")

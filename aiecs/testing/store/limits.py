@@ -83,7 +83,7 @@ _TYPES: list[Any] = [
     Append("l", (port.Arg(0),)),
     Append("l", b"xyz"),  # type: ignore[arg-type]
     Append("", (b"x",)),
-    Append("l", (b"x",), (b"stamp",)),  # type: ignore[arg-type]
+    Append("l", (b"x",), ("stamp",)),  # type: ignore[arg-type]
     Append("l", (b"x",), (port.NEW_INCARNATION,)),  # type: ignore[arg-type]
     Append("l", (b"x",), first=-1),
     Append("l", (b"x",), first=MAX_INTEGER - 10**15 + 1),

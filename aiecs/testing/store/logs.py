@@ -162,6 +162,14 @@ class LogContract:
         front = b"%d 7 %d %d %s\n" % (first, now, now + 3, incarnation)
         assert (await here.log("_l")).items == [front + b"x", front + b"a b\nc", front]
 
+    async def test_bytes_stand_among_stamps_as_they_are(self, here: Place) -> None:
+        incarnation = await here.create(
+            Append("_l", (b"x", b"y"), (b"", INCARNATION, b'["m", "\xc3\xa9"]'))
+        )
+
+        front = b' %s ["m", "\xc3\xa9"]\n' % incarnation
+        assert (await here.log("_l")).items == [front + b"x", front + b"y"]
+
     async def test_a_stamp_tells_the_incarnation_that_its_batch_creates(self, here: Place) -> None:
         incarnation = await here.create(Append("_l", (b"created",), (INCARNATION,)))
 

@@ -44,6 +44,12 @@ _CREATE = Plan(
 )
 _SPARSE = Plan("contract bucket", Put("_m", {"a": Arg(0)}), Incr("_m", {"n": Arg(1)}))
 
+_EVENT = Plan(
+    "contract event",
+    Append("l", (Arg(0),)),
+    Append("_l", (Arg(0),), (INCARNATION, Result(0), NOW, Arg(1))),
+)
+
 _RETIRE = Plan(
     "contract retire",
     port.RequireAtMost("", "last", Arg(0)),
@@ -103,6 +109,19 @@ class PlanContract:
             await self._call(here, _ADD, b"x", b"x", 1, b"x", 1)
         assert (caught.value.operation, caught.value.found) == (2, b"%d" % MAX_INTEGER)
         assert await here.state() == before
+
+    async def test_a_value_may_stand_in_several_places(self, here: Place) -> None:
+        incarnation = await here.create()
+
+        for item in (b"x", b"a\nb", b""):
+            first, _ = await self._call(here, _EVENT, item, b'["m", 1]')
+            *_, last = (await here.log("_l")).items
+            front, body = last.split(b"\n", 1)
+            told, sequence, _, header = front.split(b" ", 3)
+            assert (told, int(sequence), header, body) == (incarnation, first, b'["m", 1]', item)
+        for wrong in ((b"x", 1), (b"x", None), (1, b"x"), (b"x",)):
+            with pytest.raises(InvalidInputError):
+                await self._call(here, _EVENT, *wrong)
 
     async def test_a_raw_call_reaches_an_expired_group(self, here: Place) -> None:
         await here.create(Put("", {"user": b"ann", "last": b"5"}), Append("l", (b"x", b"y")))
