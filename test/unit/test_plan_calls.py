@@ -112,7 +112,7 @@ def test_large_values_are_measured_exactly():
 
 
 def test_a_value_used_twice_counts_twice():
-    plan = port.Plan("twice", *[port.Append("m", (ARG(0),)) for _ in range(9)])
+    plan = port.Plan("twice", *[port.Append("m", (ARG(0),)) for _ in range(18)])
     checked(call(b"small", plan=plan))
 
     with pytest.raises(InvalidInputError, match="bytes"):

@@ -11,6 +11,7 @@ __all__ = [
     "MAX_BATCH_BYTES",
     "MAX_INTEGER",
     "MAX_OPERATIONS",
+    "MAX_RECORD_BYTES",
     "NEW_INCARNATION",
     "NOW",
     "WRITES",
@@ -51,7 +52,9 @@ __all__ = [
 
 BUCKETS = 16_384
 MAX_OPERATIONS = 1_000
-MAX_BATCH_BYTES = 8 * 1024 * 1024
+#: What an application may store at once. Its event for the archive holds it once more.
+MAX_RECORD_BYTES = 8 * 1024 * 1024
+MAX_BATCH_BYTES = 2 * MAX_RECORD_BYTES + 1024 * 1024
 MAX_INTEGER = 2**53 - 1
 
 Kind = Literal["map", "log", "index"]

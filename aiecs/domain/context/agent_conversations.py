@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiecs.core.errors import ConflictError, CorruptRecordError, InvalidInputError, NotFoundError
+from aiecs.core.events import About
 from aiecs.core.interface.store import (
     Append,
     Get,
@@ -22,6 +23,7 @@ from aiecs.core.interface.store import (
     Read,
     RequireEquals,
     RequireFields,
+    Result,
     Trim,
 )
 from aiecs.domain.context.agent_messages import (
@@ -76,7 +78,8 @@ class AgentConversations:
         conversation = new_conversation(session_id, participants, session_type, metadata)
         key, record = conversation.session_key, encode_conversation(conversation)
         digest = _digest(key)
-        begin = (Put("a", {digest: record}, if_absent="abort"), Incr("", {"cn": 1}))
+        told = self._runtime.events.event(record, About.CONVERSATION, session_id, key)
+        begin = (Put("a", {digest: record}, if_absent="abort"), Incr("", {"cn": 1}), *told)
         for _ in range(_ATTEMPTS):
             try:
                 await self._sessions.apply(session_id, begin)
@@ -84,7 +87,7 @@ class AgentConversations:
                 if refusal.found is None:
                     continue
                 if refusal.found == _UNKNOWN:
-                    await self._introduce(session_id, digest, record)
+                    await self._introduce(session_id, digest, record, told)
             return key
         raise ConflictError(f"session {session_id!r} is removed all the time")
 
@@ -122,7 +125,7 @@ class AgentConversations:
             "metadata": metadata,
         }
         item = encode_message(new_message(session_key, fields))
-        await self._append(session_id, _digest(session_key), item)
+        await self._append(session_id, session_key, item)
         return True
 
     async def history(
@@ -183,34 +186,40 @@ class AgentConversations:
 
     # --- writing --------------------------------------------------------------------------------
 
-    async def _introduce(self, session_id: str, digest: str, record: bytes) -> None:
+    async def _introduce(
+        self, session_id: str, digest: str, record: bytes, told: tuple[Op, ...]
+    ) -> None:
         """Say who takes part in a conversation that began anew without."""
-        ops = (RequireEquals("a", digest, _UNKNOWN), Put("a", {digest: record}))
+        ops = (RequireEquals("a", digest, _UNKNOWN), Put("a", {digest: record}), *told)
         try:
             await self._sessions.apply(session_id, ops)
         except GuardFailed:
             return
 
-    async def _append(self, session_id: str, digest: str, item: bytes) -> None:
+    async def _append(self, session_id: str, session_key: str, item: bytes) -> None:
+        digest = _digest(session_key)
         known = (RequireFields("a", (digest,)),)
         begin = (Put("a", {digest: _UNKNOWN}, if_absent="abort"), Incr("", {"cn": 1}))
         for _ in range(_ATTEMPTS):
-            if await self._appended(session_id, known, digest, item):
+            if await self._appended(session_id, known, session_key, item):
                 return
             if self._runtime.strict_sessions:
                 raise NotFoundError("this conversation does not exist")
-            if await self._appended(session_id, begin, digest, item):
+            if await self._appended(session_id, begin, session_key, item):
                 return
         raise ConflictError(f"session {session_id!r} is removed all the time")
 
     async def _appended(
-        self, session_id: str, before: tuple[Op, ...], digest: str, item: bytes
+        self, session_id: str, before: tuple[Op, ...], session_key: str, item: bytes
     ) -> bool:
         """Append behind `before`; False when one of those operations refused."""
-        log, keep = conversation_log(digest), self._runtime.max_messages
+        log, keep = conversation_log(_digest(session_key)), self._runtime.max_messages
         trim: tuple[Op, ...] = () if keep is None else (Trim(log, keep=keep),)
+        ids, of = (session_id, session_key), Result(len(before))
+        told = self._runtime.events.event(item, About.AGENT_MESSAGE, *ids, of=of)
+        ops = (*before, Append(log, (item,)), *trim, *told)
         try:
-            results = await self._sessions.apply(session_id, (*before, Append(log, (item,)), *trim))
+            results = await self._sessions.apply(session_id, ops)
         except GuardFailed:
             return False
         trimmed = results[len(before) + 1] if results and trim else 0

@@ -8,7 +8,7 @@ from aiecs.core.clock import utcnow
 from aiecs.core.codec import check_json, decode, encode, encode_flagged
 from aiecs.core.errors import CorruptRecordError, InvalidInputError
 from aiecs.core.ids import check_id, new_message_id
-from aiecs.core.interface.store import MAX_BATCH_BYTES
+from aiecs.core.interface.store import MAX_RECORD_BYTES
 from aiecs.domain.context.conversation_models import (
     AgentCommunicationMessage,
     ConversationParticipant,
@@ -19,7 +19,7 @@ from aiecs.domain.context.messages import MAX_MESSAGE_BYTES, REPAIRED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MAX_CONVERSATION_BYTES = MAX_BATCH_BYTES - 8192
+MAX_CONVERSATION_BYTES = MAX_RECORD_BYTES - 8192
 """What participants and metadata of a conversation may take when encoded: 8 MiB less 8 KiB."""
 
 

@@ -13,9 +13,10 @@ from typing import Any
 from aiecs.core.clock import utcnow
 from aiecs.core.codec import decode, encode
 from aiecs.core.errors import CorruptRecordError, InvalidInputError
+from aiecs.core.events import About
 from aiecs.core.ids import check_id
 from aiecs.core.interface.store import (
-    MAX_BATCH_BYTES,
+    MAX_RECORD_BYTES,
     Get,
     GuardFailed,
     Incr,
@@ -32,7 +33,7 @@ from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.sessions import Sessions
 from aiecs.domain.context.threads import Threads
 
-MAX_CHECKPOINT_BYTES = MAX_BATCH_BYTES - 8192
+MAX_CHECKPOINT_BYTES = MAX_RECORD_BYTES - 8192
 """What a checkpoint, or the writes of one call, may take when encoded: 8 MiB less 8 KiB."""
 
 _IDS_AT_ONCE = 1000
@@ -76,12 +77,14 @@ class Checkpoints:
         record = _record(checkpoint_data, metadata)
         count = Incr("", {"n": 1})
         order = IndexPut("o", {checkpoint_id: Result(0)})
+        ids = (thread_id, checkpoint_id, session_id)
+        event = self._runtime.events.event(record, About.CHECKPOINT, *ids, of=Result(0))
         try:
             put: Op = Put("d", {field: record}, if_absent="abort")
-            await self._threads.write(thread_id, count, put, order, session_id=session_id)
+            await self._threads.write(thread_id, count, put, order, *event, session_id=session_id)
         except GuardFailed:
             put = Put("d", {field: record})
-            await self._threads.write(thread_id, count, put, order, session_id=session_id)
+            await self._threads.write(thread_id, count, put, order, *event, session_id=session_id)
         else:
             self._runtime.counters.add("checkpoints", 1)
         return True
@@ -138,7 +141,9 @@ class Checkpoints:
         record = encode([task_id, pairs], what="writes", max_bytes=MAX_CHECKPOINT_BYTES)
         put = Put("w", {field_of(member): record})
         count = Incr("", {"wn": len(pairs)})
-        await self._threads.write(thread_id, count, put, IndexPut("p", {member: 0}))
+        ids = (thread_id, checkpoint_id, task_id)
+        event = self._runtime.events.event(record, About.WRITES, *ids, of=Result(0))
+        await self._threads.write(thread_id, count, put, IndexPut("p", {member: 0}), *event)
         return True
 
     async def get_writes(self, thread_id: str, checkpoint_id: str) -> Writes:

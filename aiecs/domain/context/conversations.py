@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiecs.core.errors import InvalidInputError
+from aiecs.core.events import About
 from aiecs.core.ids import check_id
 from aiecs.core.interface.store import (
-    MAX_BATCH_BYTES,
     MAX_INTEGER,
+    MAX_RECORD_BYTES,
     Append,
     Arg,
     Incr,
     Op,
     Read,
+    Result,
     Trim,
 )
 from aiecs.domain.context.arguments import listed, wanted_count
@@ -47,10 +49,13 @@ class Conversations:
         self._history = History(runtime, cache)
         keep = runtime.max_messages
         self._trim: tuple[Op, ...] = () if keep is None else (Trim("m", keep=keep),)
+        self._events = runtime.events
         append = Append("m", (Arg(0),))
-        self._plain = sessions.prepare("add_message", append, *self._trim)
+        event = self._events.planned(Arg(0), Arg(1), Result(0))
+        self._plain = sessions.prepare("add_message", append, *self._trim, *event)
         tokens = Incr("", {"ti": Arg(1), "to": Arg(2)})
-        self._counted = sessions.prepare("add_message_tokens", append, *self._trim, tokens)
+        event = self._events.planned(Arg(0), Arg(3), Result(0))
+        self._counted = sessions.prepare("add_message_tokens", append, *self._trim, tokens, *event)
 
     async def add(
         self,
@@ -75,9 +80,11 @@ class Conversations:
         item = encode_message(message)
         tokens = tokens_of(message) if metadata else None
         if tokens is None:
-            results = await self._sessions.run(session_id, self._plain, (item,))
+            args: tuple[Any, ...] = (item, *self._events.heads(About.MESSAGE, session_id))
+            results = await self._sessions.run(session_id, self._plain, args)
         else:
-            args = (item, tokens.read, tokens.written)
+            head = self._events.heads(About.MESSAGE, session_id)
+            args = (item, tokens.read, tokens.written, *head)
             results = await self._sessions.run(session_id, self._counted, args)
         self._count(1, results)
         return True
@@ -97,9 +104,10 @@ class Conversations:
 
     async def _add(self, session_id: str, messages: list[StoredMessage], key: str | None) -> bool:
         items = tuple(encode_message(message) for message in messages)
-        if sum(map(len, items)) > MAX_BATCH_BYTES - _ROOM_FOR_OPS:
+        if sum(map(len, items)) > MAX_RECORD_BYTES - _ROOM_FOR_OPS:
             raise InvalidInputError("messages at once take less than 8 MiB together")
-        ops: tuple[Op, ...] = (Append("m", items), *self._trim, *_token_ops(messages))
+        events = self._events.several(items, Result(0), session_id)
+        ops: tuple[Op, ...] = (Append("m", items), *self._trim, *_token_ops(messages), *events)
         if key is None:
             results: list[Any] | None = await self._sessions.apply(session_id, ops)
         else:

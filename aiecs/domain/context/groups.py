@@ -15,6 +15,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiecs.core.events import About
 from aiecs.core.interface import store as port
 from aiecs.core.keys import session_place, thread_place
 from aiecs.domain.context.models import DeletionReport
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from aiecs.domain.context.runtime import Runtime
 
 _CHUNK = 900
+_EXPIRED = "expired"
 _RENEW_AFTER = 86_400_000_000
 _CONTENT: tuple[tuple[Kind, str], ...] = (
     ("map", "t"),
@@ -152,7 +154,7 @@ async def read_session(runtime: Runtime, session_id: str) -> SessionGroup | None
 
 
 async def remove_session(
-    runtime: Runtime, group: SessionGroup, *guards: port.Guard
+    runtime: Runtime, group: SessionGroup, *guards: port.Guard, happened: str = "deleted"
 ) -> DeletionReport | None:
     """Remove a session as it was read; None when that failed because it has changed since.
 
@@ -160,7 +162,8 @@ async def remove_session(
     but for sessions with more than 900 conversations: those go first, in chunks. The engine's
     totals follow.
     """
-    return await _remove(runtime, group, guards, (port.Delete("h"), port.Delete("")))
+    ends = (port.Delete("h"), port.Delete(""))
+    return await _remove(runtime, group, guards, ends, happened)
 
 
 async def retire_session(
@@ -179,7 +182,7 @@ async def retire_session(
         return Retired(gone=False)
     removed, lives = await _retire_linked(runtime, group, idle_before)
     if not lives:
-        gone = await remove_session(runtime, group, *_untouched(group.head))
+        gone = await remove_session(runtime, group, *_untouched(group.head), happened=_EXPIRED)
         removed += gone or DeletionReport()
         return Retired(gone is not None, removed, group.user_id)
     if group.due(None):
@@ -192,7 +195,7 @@ async def _keep_owner(runtime: Runtime, group: SessionGroup) -> None:
     still = port.Expire(1, (("map", "h"),))  # expired as before, its safety net renewed
     if "gone" not in group.head:
         ends = (port.Put("", {"gone": b"1"}), still)
-        await _remove(runtime, group, _untouched(group.head), ends)
+        await _remove(runtime, group, _untouched(group.head), ends, _EXPIRED)
     elif group.now - (_number(group.head.get("~x")) or 0) > _RENEW_AFTER:
         with suppress(port.GuardFailed):
             ops = (*_unchanged(group.head, "~i", "~x"), still)
@@ -210,19 +213,23 @@ async def make_room(runtime: Runtime, session_id: str) -> None:
         return
     _, lives = await _retire_linked(runtime, group, None)
     if not lives:
-        await remove_session(runtime, group, *_untouched(group.head))
+        await remove_session(runtime, group, *_untouched(group.head), happened=_EXPIRED)
         return
     old = tuple(name for name in group.head if name not in _KEPT_FIELDS)
     parts = (old[at : at + _CHUNK] for at in range(0, len(old), _CHUNK))
     forget: list[port.Op] = [port.Delete("", part) for part in parts]
     born = port.Put("", {"c": port.NOW, "l": port.NOW})
     ends = (*forget, born, port.Expire(runtime.session_ttl, (("map", "h"),)))
-    if await _remove(runtime, group, _untouched(group.head), ends) is not None:
+    if await _remove(runtime, group, _untouched(group.head), ends, "emptied") is not None:
         runtime.counters.add("sessions", 1)
 
 
 async def _remove(
-    runtime: Runtime, group: SessionGroup, guards: Sequence[port.Guard], ends: tuple[port.Op, ...]
+    runtime: Runtime,
+    group: SessionGroup,
+    guards: Sequence[port.Guard],
+    ends: tuple[port.Op, ...],
+    happened: str,
 ) -> DeletionReport | None:
     """Remove a session's content; `ends` is what becomes of head and links."""
     place = session_place(group.session_id)
@@ -233,7 +240,8 @@ async def _remove(
             ops = (port.Delete("a", rest[:_CHUNK]), *_deletes(_logs(rest[:_CHUNK])))
             await _write(runtime, place, (*checks, *ops))
             rest = rest[_CHUNK:]
-        ops = (*_deletes(_CONTENT), *_deletes(_logs(rest)), *ends)
+        told = runtime.events.change(group.session_id, happened, {})
+        ops = (*_deletes(_CONTENT), *_deletes(_logs(rest)), *ends, *told)
         results = await _write(runtime, place, (*checks, *ops))
     except port.GuardFailed:
         return None
@@ -295,14 +303,15 @@ async def read_thread(runtime: Runtime, thread_id: str) -> ThreadGroup | None:
 
 
 async def remove_thread(
-    runtime: Runtime, thread: ThreadGroup, *guards: port.Guard
+    runtime: Runtime, thread: ThreadGroup, *guards: port.Guard, happened: str = "deleted"
 ) -> DeletionReport | None:
     """Remove a thread in one batch; None when that failed because it has changed since.
 
     Guards: incarnation and session, then the caller's. The engine's totals follow.
     """
     checks = (*_unchanged(thread.head, "~i", "s"), *guards)
-    ops = (*_deletes(_THREAD_KEYS), port.Delete(""))
+    told = runtime.events.event(b"{}", About.THREAD, thread.thread_id, happened)
+    ops = (*_deletes(_THREAD_KEYS), port.Delete(""), *told)
     try:
         await _write(runtime, thread_place(thread.thread_id), (*checks, *ops))
     except port.GuardFailed:
@@ -322,7 +331,7 @@ async def retire_thread(
 async def _retire(runtime: Runtime, thread: ThreadGroup, idle_before: int | None) -> Retired:
     if not thread.due(idle_before):
         return Retired(gone=False)
-    removed = await remove_thread(runtime, thread, *_untouched(thread.head))
+    removed = await remove_thread(runtime, thread, *_untouched(thread.head), happened=_EXPIRED)
     return Retired(gone=False) if removed is None else Retired(gone=True, removed=removed)
 
 

@@ -5,8 +5,9 @@ One batch looks and removes; whatever else there is takes the long way of `group
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from aiecs.core.events import Events
 from aiecs.core.interface import store as port
 from aiecs.core.keys import session_place, thread_place
 from aiecs.domain.context.groups import Retired, session_keys
@@ -24,12 +25,19 @@ _PLAIN: tuple[port.Op, ...] = (
 _DELETES = tuple(port.Delete(key, kind=kind) for kind, key in session_keys())
 
 
-def _plan(name: str, due: port.RequireAtMost) -> port.Plan:
-    return port.Plan(name, due, *_PLAIN, *_DELETES, port.Delete(""), raw=True)
+_EVENTS = Events(wanted=True)
 
 
-_IDLE = _plan("session idle", port.RequireAtMost("", "l", port.Arg(0)))
-_EXPIRED = _plan("session expired", port.RequireAtMost("", "~x", port.NOW))
+def _plan(name: str, due: port.RequireAtMost, *told: port.Op) -> port.Plan:
+    return port.Plan(name, due, *_PLAIN, *_DELETES, port.Delete(""), *told, raw=True)
+
+
+_LAST = port.RequireAtMost("", "l", port.Arg(0))
+_END = port.RequireAtMost("", "~x", port.NOW)
+_IDLE = _plan("session idle", _LAST)
+_EXPIRED = _plan("session expired", _END)
+_IDLE_TOLD = _plan("session idle, told", _LAST, *_EVENTS.planned(port.Arg(1), port.Arg(2)))
+_EXPIRED_TOLD = _plan("session expired, told", _END, *_EVENTS.planned(port.Arg(0), port.Arg(1)))
 _FOUND = _IDLE.ops.index(_LOOK)
 _CONTEXTS = _IDLE.ops.index(port.Delete("t"))
 _MESSAGES = _IDLE.ops.index(port.Delete("m", kind="log"))
@@ -47,7 +55,10 @@ async def retire_plain(
     ((namesake,),) = await runtime.ask(thread_place(session_id), _NAMESAKE)
     if namesake is not None:
         return None
-    plan, args = (_EXPIRED, ()) if idle_before is None else (_IDLE, (idle_before,))
+    told: tuple[Any, ...] = runtime.events.changed(session_id, "expired", {})
+    plan, args = _EXPIRED_TOLD if told else _EXPIRED, told
+    if idle_before is not None:
+        plan, args = _IDLE_TOLD if told else _IDLE, (idle_before, *told)
     try:
         results = await runtime.apply(port.Call(plan, *session_place(session_id), args))
     except port.GroupMissing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from aiecs.core.events import Events
 from aiecs.core.interface.store import Batch, Call, GuardFailed, Plan, Store
 from aiecs.core.keys import Place
 from aiecs.domain.context.counters import Counters
@@ -32,6 +33,7 @@ class Runtime:
         strict_sessions: bool = False,
         max_messages: int | None = None,
         timeout: float | None = 1.0,
+        archived: bool = False,
     ) -> None:
         self.store = store
         self.session_ttl = session_ttl
@@ -39,6 +41,7 @@ class Runtime:
         self.strict_sessions = strict_sessions
         self.max_messages = max_messages
         self.timeout = timeout
+        self.events = Events(wanted=archived)
         self._corrupt: set[tuple[str, str]] = set()
         self.tasks = BackgroundTasks()
         self.counters = Counters(self.apply, self.tasks)

@@ -65,6 +65,7 @@ def build(
     monitor: Monitor,
     *,
     cache_bytes: int,
+    archived: bool = False,
     concerns: tuple[str, ...] = (),
 ) -> Services:
     """The services on `store`, whose kind decides what `...` means for a TTL."""
@@ -76,6 +77,7 @@ def build(
         strict_sessions=config.strict_sessions,
         max_messages=config.max_messages_per_session,
         timeout=config.operation_timeout,
+        archived=archived,
     )
     sessions, cache = Sessions(runtime), TailCache(cache_bytes)
     return Services(

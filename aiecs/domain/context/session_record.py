@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from aiecs.core.clock import EPOCH, from_micros
 from aiecs.core.codec import check_json, dump_json, load_json
 from aiecs.core.errors import ContextEngineError, InvalidInputError
@@ -111,6 +113,13 @@ def metadata_fields(
     if sum(map(len, put)) + sum(map(len, put.values())) > MAX_METADATA_BYTES:
         raise InvalidInputError(f"metadata takes at most {MAX_METADATA_BYTES} bytes")
     return put, tuple("@" + _key(k) for k, v in plain.items() if v is None)
+
+
+def told_metadata(put: dict[str, bytes], removed: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What `metadata_fields` gave, as an event tells it; a removed key is null."""
+    values: dict[str, Any] = {name[1:]: msgspec.Raw(value) for name, value in put.items()}
+    values |= dict.fromkeys(name[1:] for name in removed)
+    return {"metadata": values} if values else {}
 
 
 def _key(name: str) -> str:

@@ -40,7 +40,12 @@ from aiecs.domain.context.groups import make_room, session_keys
 from aiecs.domain.context.indexes import announce_session
 from aiecs.domain.context.models import SessionMetrics
 from aiecs.domain.context.runtime import REFUSED_BEFORE, Runtime
-from aiecs.domain.context.session_record import check_status, metadata_fields, read_session
+from aiecs.domain.context.session_record import (
+    check_status,
+    metadata_fields,
+    read_session,
+    told_metadata,
+)
 
 _ATTEMPTS = 8
 _RENEWED_AT_ONCE = 500
@@ -69,6 +74,7 @@ class Sessions:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._events = runtime.events
         self._activity = Activity(runtime.tasks, self._refresh)
         self._plans: dict[str, Plan] = {}
         closing: list[Op] = [Put("", {"l": NOW})]
@@ -184,7 +190,9 @@ class Sessions:
         if user_id:
             head["u"] = user_id.encode()
         before = await announce_session(self._runtime, session_id, user_id)
-        ops = (Put("", head, if_absent="abort"), RequireBefore(before), Clock(), *self._update[1:])
+        told = {"user_id": user_id, **told_metadata(put)}
+        born = (Put("", head, if_absent="abort"), RequireBefore(before), Clock())
+        ops = (*born, *self._update[1:], *self._events.change(session_id, "created", told))
         try:
             results = await self._runtime.apply(Batch(bucket, group, ops))
         except GroupExpired:
@@ -205,7 +213,10 @@ class Sessions:
         before = await announce_session(self._runtime, session_id, user_id)
         fields = {**put, "u": user_id.encode(), "l": NOW}
         guards = (RequireEquals("", "u", None), RequireBefore(before))
-        ops = (*guards, Put("", fields), *self._update[1:])
+        told = self._events.change(
+            session_id, "adopted", {"user_id": user_id, **told_metadata(put)}
+        )
+        ops = (*guards, Put("", fields), *self._update[1:], *told)
         try:
             await self._runtime.apply(Batch(*place_of(session_id), ops))
         except GuardFailed:
@@ -231,13 +242,14 @@ class Sessions:
         `updates` takes `status` and `metadata` (merged by key, None removes one);
         `add_processing_time` is in seconds. `InvalidInputError` for anything else.
         """
-        ops = _changes(updates)
+        ops, values = _changes(updates)
         deltas = _deltas(increment_requests, add_processing_time, mark_error)
         if not ops:
             return await self._add(session_id, deltas)
         if deltas:
             ops = (*ops, Incr("", deltas))
-        return await self._write(session_id, ops)
+        told = self._events.change(session_id, "updated", values | deltas)
+        return await self._write(session_id, (*ops, *told))
 
     async def _add(self, session_id: str, deltas: dict[str, int]) -> bool:
         """Add to counters alone: the update of every request, hence by a prepared plan."""
@@ -246,9 +258,14 @@ class Sessions:
         if plan is None:
             open_deltas = {field: Arg(place) for place, field in enumerate(deltas)}
             adding: tuple[Op, ...] = (Incr("", open_deltas),) if deltas else ()
+            if deltas:
+                adding += self._events.planned(Arg(len(deltas)), Arg(len(deltas) + 1))
             plan = self._plans.setdefault(name, Plan(name, *adding, *self._update))
+        args: tuple[Any, ...] = tuple(deltas.values())
+        if deltas:
+            args += self._events.changed(session_id, "updated", deltas)
         try:
-            await self._runtime.apply(Call(plan, *place_of(session_id), tuple(deltas.values())))
+            await self._runtime.apply(Call(plan, *place_of(session_id), args))
         except GroupMissing:
             return False
         self._activity.seen(session_id)
@@ -256,7 +273,9 @@ class Sessions:
 
     async def end(self, session_id: str, status: str = "completed") -> bool:
         """Set the status, `completed` unless told otherwise; False if the session is unknown."""
-        return await self._write(session_id, _status_ops(check_status(status)))
+        ops = _status_ops(check_status(status))
+        told = self._events.change(session_id, "ended", {"status": status})
+        return await self._write(session_id, (*ops, *told))
 
     async def _write(self, session_id: str, ops: tuple[Op, ...]) -> bool:
         bucket, group = place_of(session_id)
@@ -296,9 +315,10 @@ def _status_ops(status: str) -> tuple[Op, ...]:
     return (Get("", ("st",)), change)
 
 
-def _changes(updates: dict[str, Any] | None) -> tuple[Op, ...]:
+def _changes(updates: dict[str, Any] | None) -> tuple[tuple[Op, ...], dict[str, Any]]:
+    """The operations, and what an event tells of them."""
     if updates is None:
-        return ()
+        return (), {}
     if not isinstance(updates, dict):
         raise InvalidInputError(f"updates is a dict, got {type(updates).__name__}")
     unknown = updates.keys() - {"status", "metadata"}
@@ -306,12 +326,16 @@ def _changes(updates: dict[str, Any] | None) -> tuple[Op, ...]:
         names = ", ".join(sorted(map(repr, unknown)))
         raise InvalidInputError(f"updates takes status and metadata, not {names}")
     ops: tuple[Op, ...] = ()
+    values: dict[str, Any] = {}
     if "status" in updates:
-        ops = _status_ops(check_status(updates["status"]))
+        values["status"] = check_status(updates["status"])
+        ops = _status_ops(values["status"])
     put, remove = metadata_fields(updates.get("metadata"))
     if put:
         ops = (*ops, Put("", {**put}))
-    return (*ops, Delete("", remove)) if remove else ops
+    if remove:
+        ops = (*ops, Delete("", remove))
+    return ops, values | told_metadata(put, remove)
 
 
 def _deltas(requests: bool, seconds: float, error: bool) -> dict[str, int]:

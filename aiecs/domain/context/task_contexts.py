@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs.core.codec import decode, encode
 from aiecs.core.errors import CorruptRecordError, InvalidInputError
-from aiecs.core.interface.store import MAX_BATCH_BYTES, Arg, Get, Plan, Put
+from aiecs.core.events import About
+from aiecs.core.interface.store import MAX_RECORD_BYTES, Arg, Get, Plan, Put
 from aiecs.domain.context.sessions import place_of
 from aiecs.domain.task.task_context import TaskContext
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from aiecs.domain.context.sessions import Sessions
 
 _GET = Plan("task context", Get("t", ("d",)))
-MAX_CONTEXT_BYTES = MAX_BATCH_BYTES - 8192
+MAX_CONTEXT_BYTES = MAX_RECORD_BYTES - 8192
 """What a task context may take when encoded: 8 MiB less 8 KiB."""
 
 
@@ -25,7 +26,8 @@ class TaskContexts:
     def __init__(self, runtime: Runtime, sessions: Sessions) -> None:
         self._runtime = runtime
         self._sessions = sessions
-        self._put = sessions.prepare("store_task_context", Put("t", {"d": Arg(0)}))
+        event = runtime.events.planned(Arg(0), Arg(1))
+        self._put = sessions.prepare("store_task_context", Put("t", {"d": Arg(0)}), *event)
 
     async def store(self, session_id: str, context: Any) -> bool:
         """Store the session's task context in place of an earlier one; True.
@@ -37,7 +39,8 @@ class TaskContexts:
         if not isinstance(context, TaskContext):
             return False
         data = encode(context.to_dict(), what="task context", max_bytes=MAX_CONTEXT_BYTES)
-        await self._sessions.run(session_id, self._put, (data,))
+        head = self._runtime.events.heads(About.CONTEXT, session_id)
+        await self._sessions.run(session_id, self._put, (data, *head))
         return True
 
     async def get(self, session_id: str) -> TaskContext | None:

@@ -13,7 +13,7 @@ from aiecs.core.ids import check_id
 from aiecs.core.interface.store import MAX_INTEGER
 from aiecs.domain.context.messages import MAX_MESSAGE_BYTES, encode_message, taken_over, tokens_of
 from aiecs.domain.context.models import ConversationMessage, SessionMetrics
-from aiecs.domain.context.session_record import check_status, metadata_fields
+from aiecs.domain.context.session_record import check_status, metadata_fields, told_metadata
 
 
 class Incoming(NamedTuple):
@@ -56,6 +56,18 @@ def session_head(session: SessionMetrics) -> dict[str, bytes]:
     if unknown := session.unknown_fields:
         head["+"] = dump_json(check_json(unknown, "unknown fields"))[0]
     return head
+
+
+def told_session(session: SessionMetrics) -> dict[str, Any]:
+    """The session as the event of its creation tells it."""
+    put, _ = metadata_fields(session.metadata, max_keys=None)
+    head = session_head(session)
+    counted: dict[str, Any] = {
+        name: int(head[name]) for name in ("q", "e", "t", "ti", "to") if name in head
+    }
+    times = {"created": int(head["c"]), "active": int(head["l"])}
+    told = {"user_id": session.user_id, "status": session.status, **times}
+    return {**told, **counted, **told_metadata(put)}
 
 
 def _micros(seconds: float) -> int:

@@ -156,13 +156,14 @@ class Importer:
         self.counts.messages += added
 
     async def _write_log(
-        self, unit: Unit, writer: SessionWriter, digest: str, parts: list[Part]
+        self, unit: Unit, writer: SessionWriter, session_key: str, parts: list[Part]
     ) -> None:
         """Messages of one conversation between agents."""
+        digest = session_key.rpartition(":")[2]
         items = [part.item for part in parts if part.item is not None]
         position = unit.positions[digest]
         try:
-            added = await writer.append(conversation_log(digest), items, position)
+            added = await writer.append(conversation_log(digest), items, position, session_key)
         except DifferentLogError as error:
             self._on_problem(parts[error.number].place, error)
             return
@@ -189,7 +190,7 @@ class Importer:
             counts.task_contexts += added
         elif unit.writer is not None and isinstance(record, ConversationRecord):
             digest = record.session_key.rpartition(":")[2]
-            added = await unit.writer.conversation(digest, record.stored)
+            added = await unit.writer.conversation(record.session_key, digest, record.stored)
             counts.conversations += added
         return added
 
@@ -209,5 +210,5 @@ class Importer:
 
 def _log_of(part: Part) -> str | None:
     if isinstance(part.record, AgentMessageRecord):
-        return part.record.session_key.rpartition(":")[2]
+        return part.record.session_key
     return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiecs.core.codec import dump_json
 from aiecs.core.errors import ConflictError
+from aiecs.core.events import About
 from aiecs.core.ids import check_id
 from aiecs.core.interface.store import Get, GuardFailed, Incr, IndexPut, Put, Result
 from aiecs.core.keys import escape
@@ -37,6 +38,8 @@ class ThreadWriter:
         """Store a checkpoint as the thread's latest; False if it is there."""
         field = field_of(check_id(record.checkpoint_id, "checkpoint_id"))
         value = dump_json(record.stored)[0]
+        ids = (record.thread_id, record.checkpoint_id, record.session_id)
+        told = self._runtime.events.event(value, About.CHECKPOINT, *ids, of=Result(0))
         for _ in range(_ATTEMPTS):
             ((found,),) = await self._threads.read(record.thread_id, Get("d", (field,)))
             if found is not None:
@@ -45,7 +48,10 @@ class ThreadWriter:
             order = IndexPut("o", {record.checkpoint_id: Result(0)})
             try:
                 await self._threads.write(
-                    record.thread_id, Incr("", {"n": 1}), put, order, session_id=record.session_id
+                    record.thread_id,
+                    Incr("", {"n": 1}),
+                    *(put, order, *told),
+                    session_id=record.session_id,
                 )
             except GuardFailed:
                 continue
@@ -58,6 +64,8 @@ class ThreadWriter:
         checkpoint_id = check_id(record.checkpoint_id, "checkpoint_id")
         member = f"{escape(checkpoint_id)}/{escape(check_id(record.task_id, 'task_id'))}"
         field, value = field_of(member), dump_json(record.stored)[0]
+        ids = (record.thread_id, checkpoint_id, record.task_id)
+        told = self._runtime.events.event(value, About.WRITES, *ids, of=Result(0))
         for _ in range(_ATTEMPTS):
             ((found,),) = await self._threads.read(record.thread_id, Get("w", (field,)))
             if found is not None:
@@ -67,7 +75,7 @@ class ThreadWriter:
             order = IndexPut("p", {member: 0})
             try:
                 await self._threads.write(
-                    record.thread_id, count, put, order, session_id=record.session_id
+                    record.thread_id, count, put, order, *told, session_id=record.session_id
                 )
             except GuardFailed:
                 continue

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from aiecs.core.codec import dump_json
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.ids import check_id
-from aiecs.core.interface.store import MAX_BATCH_BYTES
+from aiecs.core.interface.store import MAX_RECORD_BYTES
 from aiecs.domain.context.conversation_models import session_id_of
 from aiecs.domain.context.transfer.heads import (
     GONE,
@@ -36,7 +36,7 @@ _NOUNS: dict[type, str] = {
     WritesRecord: "list of writes",
 }
 _PER_RECORD = 200
-_MAX_STORED = MAX_BATCH_BYTES - 8192
+_MAX_STORED = MAX_RECORD_BYTES - 8192
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiecs.core.codec import dump_json
 from aiecs.core.errors import ConflictError, InvalidInputError, SessionExistsError
+from aiecs.core.events import About
 from aiecs.core.interface.store import (
     MAX_INTEGER,
     NEW_INCARNATION,
@@ -25,6 +26,7 @@ from aiecs.core.interface.store import (
     Read,
     RequireBefore,
     RequireEquals,
+    Result,
 )
 from aiecs.core.keys import session_place
 from aiecs.domain.context.groups import make_room
@@ -33,7 +35,12 @@ from aiecs.domain.context.models import SessionMetrics
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.session_record import MAX_METADATA_KEYS
 from aiecs.domain.context.sessions import Sessions
-from aiecs.domain.context.transfer.heads import Incoming, same_item, session_head
+from aiecs.domain.context.transfer.heads import (
+    Incoming,
+    same_item,
+    session_head,
+    told_session,
+)
 
 CHUNK_ITEMS = 500
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -75,6 +82,7 @@ class SessionWriter:
     def __init__(self, runtime: Runtime, sessions: Sessions, session: SessionMetrics) -> None:
         self._head = session_head(session)
         self._runtime = runtime
+        self._events = runtime.events
         self._sessions = sessions
         self._session = session
         self._place = session_place(session.session_id)
@@ -128,8 +136,9 @@ class SessionWriter:
         )
         ops: list[Op] = [Put("", first_fields, if_absent="abort"), RequireBefore(before)]
         ops += (*(Put("", more) for more in rest), *self._expire)
+        ops += self._events.change(self._session.session_id, "created", told_session(self._session))
         if first:
-            ops.append(_append("m", first, fresh=True))
+            ops += self._appending("m", first, len(ops), None, fresh=True)
         try:
             await self._runtime.apply(Batch(*self._place, tuple(ops)))
         except GroupExpired:
@@ -154,29 +163,34 @@ class SessionWriter:
 
     # --- logs -----------------------------------------------------------------------------------
 
-    async def append(self, key: str, items: Sequence[Incoming], position: int) -> int:
+    async def append(
+        self, key: str, items: Sequence[Incoming], position: int, conversation: str | None = None
+    ) -> int:
         """Continue a log with what it does not hold yet; how many items that were.
 
-        `position` counts the items of the same import before these. `DifferentLogError` when the
-        log holds other ones in their place.
+        `position` counts the items of the same import before these; `conversation` is the key of
+        the one between agents whose log it is. `DifferentLogError` when the log holds other ones in
+        their place.
         """
         appended = done = 0
         for chunk in chunks(items):
             try:
-                appended += await self._append(key, chunk, position + done)
+                appended += await self._append(key, chunk, position + done, conversation)
             except DifferentLogError as error:
                 error.number += done
                 raise
             done += len(chunk)
         return appended
 
-    async def _append(self, key: str, chunk: Sequence[Incoming], position: int) -> int:
+    async def _append(
+        self, key: str, chunk: Sequence[Incoming], position: int, conversation: str | None
+    ) -> int:
         for _ in range(_ATTEMPTS):
             log = await self._length(key)
             new = await self._missing(key, chunk, position, log) if log.epoch else chunk
             if not new:
                 return 0
-            ops: list[Op] = [_append(key, new, fresh=not log.epoch)]
+            ops = self._appending(key, new, 0, conversation, fresh=not log.epoch)
             counts = [sum(column) for column in zip(*(one.tokens for one in new), strict=True)]
             if any(counts) and not self._unfinished:
                 ops.append(Incr("", {"ti": counts[0], "to": counts[1]}))
@@ -185,6 +199,20 @@ class SessionWriter:
                 return len(new)
             await self._look()
         raise self._restless()
+
+    def _appending(
+        self,
+        key: str,
+        items: Sequence[Incoming],
+        number: int,
+        conversation: str | None,
+        *,
+        fresh: bool,
+    ) -> list[Op]:
+        """The append as operation `number` of a batch, and its events."""
+        append = _append(key, items, fresh=fresh)
+        ids = (self._session.session_id, *([] if conversation is None else [conversation]))
+        return [append, *self._events.several(append.items, Result(number), *ids)]
 
     async def _length(self, key: str) -> LogSlice:
         read = Read(key, start=MAX_INTEGER, limit=1)
@@ -229,22 +257,29 @@ class SessionWriter:
 
     async def task_context(self, stored: Any) -> bool:
         """Store the task context; False if it is there, `ConflictError` if another one is."""
-        return await self._put("t", "d", dump_json(stored)[0], what="task context")
+        told = self._told(record := dump_json(stored)[0], About.CONTEXT)
+        return await self._put("t", "d", record, told, what="task context")
 
-    async def conversation(self, digest: str, stored: Any) -> bool:
+    async def conversation(self, session_key: str, digest: str, stored: Any) -> bool:
         """Begin a conversation between agents, or say who takes part; as `task_context`."""
         begin, record = Incr("", {"cn": 1}), dump_json(stored)[0]
-        return await self._put("a", digest, record, begin, what="agent conversation")
+        told = self._told(record, About.CONVERSATION, session_key)
+        return await self._put("a", digest, record, told, begin, what="agent conversation")
 
-    async def _put(self, key: str, name: str, value: bytes, *more: Op, what: str) -> bool:
+    def _told(self, record: bytes, kind: About, *ids: str) -> tuple[Op, ...]:
+        return self._events.event(record, kind, self._session.session_id, *ids)
+
+    async def _put(
+        self, key: str, name: str, value: bytes, told: tuple[Op, ...], *more: Op, what: str
+    ) -> bool:
         """Set a field that is absent, with `more` in the same batch."""
         for _ in range(_ATTEMPTS):
             ((found,),) = await self._runtime.read(Batch(*self._place, (Get(key, (name,)),)))
             if found == value or (found is not None and value == _UNKNOWN):
                 return False
-            ops: tuple[Op, ...] = (Put(key, {name: value}, if_absent="abort"), *more)
+            ops: tuple[Op, ...] = (Put(key, {name: value}, if_absent="abort"), *more, *told)
             if found == _UNKNOWN:
-                ops = (RequireEquals(key, name, found), Put(key, {name: value}))
+                ops = (RequireEquals(key, name, found), Put(key, {name: value}), *told)
             elif found is not None:
                 raise ConflictError(
                     f"session {self._session.session_id!r} has another {what}; it stays"

@@ -1,0 +1,130 @@
+"""What the archive is told: an event in the batch of each write, so neither is without the other.
+
+Each bucket has a log of its own for them, its outbox, which no expiry and no deletion of a session
+touches. An event is a line of stamps, filled in by the store, and below it the record as it is
+stored. The stamps: the incarnation of the session or thread, the sequence of what is told of (0 for
+what has none), the store's time, and a header, a JSON list of the kind and the ids. Where a batch
+appends several items to a log, the record of each has its place among them in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from aiecs.core.errors import CorruptRecordError
+from aiecs.core.interface.store import INCARNATION, NOW, Append, Arg, Op, Result
+
+OUTBOX = "_out"
+
+_NO_SEQUENCE = b"0"
+_STAMPS = 4
+_json = msgspec.json.Encoder().encode
+_header = msgspec.json.Decoder(list[str | None]).decode
+
+
+class About(StrEnum):
+    """What an event tells of, and which ids follow in its header."""
+
+    MESSAGE = "m"
+    """A message: session."""
+    AGENT_MESSAGE = "am"
+    """A message between agents: session, the conversation's key."""
+    SEVERAL = "+"
+    """One of several messages of a batch: as one or the other, read back as such."""
+    SESSION = "s"
+    """A change of a session: session, what happened."""
+    CONTEXT = "t"
+    """A task context: session."""
+    CONVERSATION = "a"
+    """Who takes part in a conversation between agents: session, its key."""
+    CHECKPOINT = "c"
+    """A checkpoint: thread, checkpoint, session or null."""
+    WRITES = "w"
+    """The writes of a task: thread, checkpoint, task."""
+    THREAD = "x"
+    """The end of a thread: thread, what happened."""
+
+
+class Told(NamedTuple):
+    """An event, read back; `sequence` is that of its record, 0 for none, `now` in microseconds."""
+
+    kind: About
+    ids: tuple[str | None, ...]
+    incarnation: str
+    sequence: int
+    now: int
+    record: bytes
+
+
+@lru_cache(maxsize=65_536)
+def header(kind: About, *ids: str | None) -> bytes:
+    """The header of an event: one line, whatever the ids hold."""
+    return _json([kind, *ids])
+
+
+class Events:
+    """The operations that an engine adds to its writes; none without an archive."""
+
+    def __init__(self, *, wanted: bool = False) -> None:
+        self.wanted = wanted
+
+    def event(
+        self, record: bytes, kind: About, *ids: str | None, of: Result | None = None
+    ) -> tuple[Op, ...]:
+        """One event; `of` is the record's place in its log."""
+        return (_event((record,), header(kind, *ids), of),) if self.wanted else ()
+
+    def several(self, items: Sequence[bytes], of: Result, *ids: str) -> tuple[Op, ...]:
+        """An event for each message that one operation appends."""
+        if not self.wanted:
+            return ()
+        numbered = tuple(b"%d %s" % pair for pair in enumerate(items))
+        return (_event(numbered, header(About.SEVERAL, *ids), of),)
+
+    def change(self, session_id: str, happened: str, values: dict[str, Any]) -> tuple[Op, ...]:
+        """What happened to a session, with the values that it brought."""
+        if not self.wanted:
+            return ()
+        return self.event(_json(values), About.SESSION, session_id, happened)
+
+    # --- for plans ------------------------------------------------------------------------------
+
+    def planned(self, record: Arg, head: Arg, of: Result | None = None) -> tuple[Op, ...]:
+        """An event of which each call brings the record and the header."""
+        return (_event((record,), head, of),) if self.wanted else ()
+
+    def heads(self, kind: About, *ids: str | None) -> tuple[bytes, ...]:
+        """The header for a call of such a plan."""
+        return (header(kind, *ids),) if self.wanted else ()
+
+    def changed(self, session_id: str, happened: str, values: dict[str, Any]) -> tuple[bytes, ...]:
+        """The record and the header of a change."""
+        if not self.wanted:
+            return ()
+        return _json(values), header(About.SESSION, session_id, happened)
+
+
+def _event(records: tuple[bytes | Arg, ...], head: bytes | Arg, of: Result | None) -> Append:
+    return Append(OUTBOX, records, (INCARNATION, of or _NO_SEQUENCE, NOW, head))
+
+
+def told(item: bytes) -> Told:
+    """The event of an item of an outbox; `CorruptRecordError` for anything else."""
+    line, _, record = item.partition(b"\n")
+    try:
+        incarnation, sequence, now, head = line.split(b" ", _STAMPS - 1)
+        name, *ids = _header(head)
+        kind, place = About(name or ""), 0
+        if kind is About.SEVERAL:
+            kind = About.MESSAGE if len(ids) == 1 else About.AGENT_MESSAGE
+            counted, _, record = record.partition(b" ")
+            place = int(counted)
+        number, moment = int(sequence) + place, int(now)
+        return Told(kind, tuple(ids), incarnation.decode(), number, moment, record)
+    except ValueError:
+        raise CorruptRecordError("stored value is no event") from None
