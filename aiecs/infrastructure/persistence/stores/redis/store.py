@@ -281,6 +281,11 @@ class RedisStore:
                 tries += 1
                 lane, asking = await fleet.follow(lane, str(refusal), bucket, tries, deadline)
                 continue
+            except StoreError:
+                if not lane.reads_replica or fleet.loop.time() >= deadline:
+                    raise
+                lane, asking = fleet.writing[bucket].reading, False
+                continue
             try:
                 results = exchange.results(answers)
             except _NONSENSE:
