@@ -11,6 +11,7 @@ from support import servers as real
 from support.clusters import SLOTS, Cluster, text
 from support.redis_store import Ledger, creating, items, opened, recovered
 from support.resharding import move, move_whole
+from support.slots import agreed
 from support.waiting import until
 
 from aiecs.core.errors import StoreError
@@ -74,6 +75,10 @@ async def test_slots_move_under_load(cluster, prefix):
     """2,000 filled slots change their node; nobody is refused, nothing is lost or doubled."""
     source, target = cluster.primaries[:2]
     moving = range(MOVED)
+
+    async def settled():
+        return agreed(source, target)
+
     async with opened(cluster.url, prefix, 10.0) as store:
         async with (
             Ledger(store, tasks=32, buckets=moving, pause=0.03) as ledger,
@@ -85,6 +90,7 @@ async def test_slots_move_under_load(cluster, prefix):
             if source.name == "valkey":
                 await move_whole(moving[500:], source, target)
             await ledger.more(100)
+            await until(settled)  # an old claim to a slot could win over a new one
             await move(moving[:10], target, source)
             await ledger.more(100)
         assert not ledger.errors
