@@ -11,7 +11,13 @@
     ├── LifecycleError               used before initialize() or after close()
     ├── MissingExtraError            an optional dependency is not installed
     ├── CorruptRecordError           stored bytes could not be decoded
-    ├── ArchiveUnavailableError
+    ├── ArchiveError                 code: ClickHouse's number for it, None without one
+    │   ├── ArchiveUnavailableError  it cannot answer now: try again, for ever
+    │   ├── ArchiveRowError          a value that it cannot hold: set that row aside
+    │   ├── ArchiveQueryError        the question is wrong, not the archive
+    │   ├── ArchiveSchemaError       its tables are not what this release writes to
+    │   │   └── ArchiveNewerError    a later release has changed them
+    │   └── ArchiveAuthError         wrong password, refused permission or certificate
     └── StoreError                   outcome: "not_applied" or "unknown"; retryable
         ├── StoreUnavailableError    refused, reset, breaker open, starting up
         │   ├── StoreMisconfiguredError   the address answers, but not as configured
@@ -82,8 +88,57 @@ class CorruptRecordError(ContextEngineError):
     """Stored bytes could not be decoded; the record is set aside, not destroyed."""
 
 
-class ArchiveUnavailableError(ContextEngineError):
-    """The archive could not answer and the call may not do without it."""
+class ArchiveError(ContextEngineError):
+    """The archive failed; `code` is ClickHouse's number for it, None where it gave none.
+
+    Messages name the table, the number and its name, never what is stored.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_archive, (type(self), str(self), self.__dict__))
+
+
+class ArchiveUnavailableError(ArchiveError):
+    """The archive cannot answer now; the same insert may be sent again, with the same token.
+
+    `unexpected`: ClickHouse named a reason that is not known to pass. When it stays the same
+    over several tries, rows may be the cause.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None, unexpected: bool = False) -> None:
+        super().__init__(message, code=code)
+        self.unexpected = unexpected
+
+
+class ArchiveRowError(ArchiveError):
+    """At least one row of the insert cannot be stored; no row was. Others go in without it.
+
+    `row` is its place in the insert where that is known, else None.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None, row: int | None = None) -> None:
+        super().__init__(message, code=code)
+        self.row = row
+
+
+class ArchiveQueryError(ArchiveError):
+    """The archive answers, but not this query: its text or its parameters are wrong."""
+
+
+class ArchiveSchemaError(ArchiveError):
+    """The archive's tables are missing or not those of this release; somebody has to look."""
+
+
+class ArchiveNewerError(ArchiveSchemaError):
+    """A later release has changed the archive's tables; use that release, or another database."""
+
+
+class ArchiveAuthError(ArchiveError):
+    """The archive refused the credentials or a permission, or shows a certificate nobody trusts."""
 
 
 class StoreError(ContextEngineError):
@@ -131,6 +186,14 @@ class StoreAuthError(StoreError):
 
 class StoreOverloadedError(StoreError):
     """Too much work is waiting in this process; the call was not sent."""
+
+
+def _rebuild_archive(
+    kind: type[ArchiveError], message: str, attributes: dict[str, object]
+) -> ArchiveError:
+    error = kind(message)
+    error.__dict__.update(attributes)
+    return error
 
 
 def _rebuild(kind: type[StoreError], message: str, outcome: Outcome) -> StoreError:
