@@ -1,0 +1,214 @@
+"""One ClickHouse, over HTTP or embedded, with the driver's own ideas of trying again turned off."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiecs.core.errors import (
+    ArchiveQueryError,
+    InvalidInputError,
+    LifecycleError,
+    MissingExtraError,
+)
+from aiecs.core.interface.archive import Row
+from aiecs.infrastructure.persistence.archive.url import Address
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+    from clickhouse_connect.driver.query import QueryResult
+
+    from aiecs.infrastructure.persistence.archive.faults import Doing
+    from aiecs.infrastructure.persistence.archive.transport import Transport
+    from aiecs.infrastructure.persistence.archive.values import Rows
+
+_INSERT = {
+    # The server would answer before the rows are written, and would not look at the token.
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    # Several years of months in one insert are no fault of its rows.
+    "max_partitions_per_insert_block": 0,
+}
+_READS = re.compile(r"\s*(SELECT|WITH|SHOW|DESCRIBE|DESC|EXPLAIN|EXISTS)\b", re.IGNORECASE)
+_EXACT = {"String": "bytes", "LowCardinality(String)": "bytes", "DateTime64*": "int"}
+
+
+class Connection:
+    """A connected driver; all calls may be made from several threads. `database` must exist."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._process = os.getpid()
+        self._transport: Transport | None = None
+        # chDB keeps it for the whole handle, and could then not write any more.
+        self._read_only = {"readonly": 2} if address.path is None else {}
+        self._client = _embedded(address) if address.path is not None else self._over_http()
+
+    def _over_http(self) -> Client:
+        from aiecs.infrastructure.persistence.archive.transport import Transport
+
+        self._transport = Transport(self.address)
+        return _server(self.address, self._transport)
+
+    def use(self, database: str) -> None:
+        """Send everything from now on to this database."""
+        self._client.database = database
+
+    @property
+    def version(self) -> str:
+        """The engine's version."""
+        return str(self._client.server_version)
+
+    def insert(self, table: str, rows: Rows, token: str) -> None:
+        """Add rows that `rows_of` has checked."""
+        if not rows.length:
+            return
+        with self._call("insert", table):
+            self._client.insert(
+                table,
+                rows.data,
+                column_names=rows.names,
+                column_type_names=rows.types,
+                column_oriented=True,
+                settings={**_INSERT, "insert_deduplication_token": token},
+            )
+
+    def select(
+        self,
+        query: str,
+        parameters: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        exact: Sequence[str] = (),
+    ) -> list[Row]:
+        """The rows of a query; see `Archive.select`."""
+        found = self.query(query, parameters, timeout, exact)
+        with self._call("query", self.address.name, timeout):
+            return [tuple(row) for row in found.result_rows]
+
+    def query(
+        self,
+        query: str,
+        parameters: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        exact: Sequence[str] = (),
+    ) -> QueryResult:
+        """The driver's result of a query."""
+        if not _READS.match(query):
+            raise ArchiveQueryError("a query begins with SELECT, WITH, SHOW, DESCRIBE or EXPLAIN")
+        with self._call("query", self.address.name, timeout):
+            return self._client.query(
+                query,
+                parameters=_bound(query, parameters),
+                settings=self._read_only | _limit(timeout),
+                column_formats={name: dict(_EXACT) for name in exact},
+            )
+
+    def execute(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        *,
+        doing: Doing = "query",
+    ) -> None:
+        """Run a statement without rows."""
+        with self._call(doing, self.address.name, timeout):
+            self._client.command(
+                statement, parameters=_bound(statement, parameters), settings=_limit(timeout)
+            )
+
+    def close(self) -> None:
+        """Disconnect; idempotent. In a forked child it only forgets."""
+        if self._process != os.getpid():
+            return
+        self._client.close()
+        if self._transport is not None:
+            self._transport.clear()
+
+    @contextmanager
+    def _call(self, doing: Doing, what: str, timeout: float | None = None) -> Iterator[None]:
+        from aiecs.infrastructure.persistence.archive import faults
+
+        if self._process != os.getpid():
+            raise LifecycleError("an archive cannot be used in a forked child: open one there")
+        try:
+            with self._deadline(timeout):
+                yield
+        except faults.RAISED as error:
+            failed = faults.explain(error, doing, what)
+        else:
+            return
+        raise failed
+
+    def _deadline(self, timeout: float | None) -> AbstractContextManager[None]:
+        return nullcontext() if self._transport is None else self._transport.deadline(timeout)
+
+
+def connect(address: Address) -> Connection:
+    """Connect, not yet to a database; an `ArchiveError` says why not.
+
+    `MissingExtraError` without the driver.
+    """
+    extra = "chdb" if address.path is not None else "clickhouse"
+    try:
+        import clickhouse_connect  # noqa: F401 - is it there?
+
+        if extra == "chdb":
+            import chdb  # noqa: F401 - is it there?
+    except ImportError:
+        raise MissingExtraError("this archive", extra) from None
+    from aiecs.infrastructure.persistence.archive import faults
+
+    try:
+        return Connection(address)
+    except faults.RAISED as error:
+        failed = faults.explain(error, "open", address.name)
+    raise failed
+
+
+def _server(address: Address, transport: Transport) -> Client:
+    import clickhouse_connect
+
+    return clickhouse_connect.get_client(
+        host=address.host,
+        port=address.port,
+        username=address.user,
+        password=address.password.reveal() if address.password else "",
+        interface="https" if address.secure else "http",
+        pool_mgr=transport,
+        compress=False if address.compression == "none" else address.compression or True,
+        query_retries=0,
+        autogenerate_session_id=False,
+        tz_mode="aware",
+        client_name="aiecs",
+    )
+
+
+def _embedded(address: Address) -> Client:
+    import clickhouse_connect
+
+    path = Path(address.path or "")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _opening:
+        return clickhouse_connect.get_client(interface="chdb", path=str(path), tz_mode="aware")
+
+
+#: The engine itself is opened by the first handle, and is not made for two at once.
+_opening = threading.Lock()
+
+
+def _bound(query: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The parameters, which the driver would put into the text of a query without their places."""
+    for name in parameters or {}:
+        if not name.isidentifier() or f"{{{name}:" not in query:
+            raise InvalidInputError(f"the query has no place for its parameter {name!r}")
+    return dict(parameters or {})
+
+
+def _limit(timeout: float | None) -> dict[str, Any]:
+    return {} if timeout is None else {"max_execution_time": timeout}

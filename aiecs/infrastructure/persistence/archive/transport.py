@@ -1,0 +1,68 @@
+"""How requests reach a ClickHouse server: once each, with the deadline of the call.
+
+The driver repeats an insert whose connection was lost, and its pool repeats others. Whether and
+when something is sent again is for the shipper to say, so nothing is repeated here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from clickhouse_connect.driver.httputil import get_pool_manager_options
+from urllib3 import BaseHTTPResponse, PoolManager, Timeout
+from urllib3.exceptions import HTTPError
+
+from aiecs.infrastructure.persistence.archive.url import Address
+
+_CONNECTIONS = 4
+
+
+class NotSentError(HTTPError):
+    """The request, or its answer, was lost; the cause is in `reason`.
+
+    Not raised from its cause: the driver looks there for what it would send again.
+    """
+
+    def __init__(self, reason: HTTPError) -> None:
+        super().__init__(type(reason).__name__)
+        self.reason = reason
+
+
+class Transport(PoolManager):
+    """The connections to one server."""
+
+    def __init__(self, address: Address) -> None:
+        options = get_pool_manager_options(ca_cert=address.ca, verify=True, maxsize=_CONNECTIONS)
+        super().__init__(**options)
+        self._address = address
+        self._call = threading.local()
+
+    @contextmanager
+    def deadline(self, seconds: float | None) -> Iterator[None]:
+        """Bound the waits of this thread's requests inside the block; None: as the address says."""
+        before = getattr(self._call, "seconds", None)
+        self._call.seconds = seconds
+        try:
+            yield
+        finally:
+            self._call.seconds = before
+
+    def request(  # type: ignore[override]
+        self, method: str, url: str, **options: Any
+    ) -> BaseHTTPResponse:
+        """As the driver's pool does, but tried once and within the deadline."""
+        options |= {"timeout": self._timeout(), "retries": False, "redirect": False}
+        try:
+            return super().request(method, url, **options)
+        except HTTPError as error:
+            lost = NotSentError(error)
+        raise lost
+
+    def _timeout(self) -> Timeout:
+        seconds = getattr(self._call, "seconds", None)
+        if seconds is None:
+            return Timeout(connect=self._address.connect_timeout, read=self._address.timeout)
+        return Timeout(total=seconds)
