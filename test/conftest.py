@@ -10,10 +10,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from support import clickhouse
 from support import servers as real
 
 _FOREIGN = ("REDIS_", "AIECS_", "CLICKHOUSE_")
 _KEPT = "AIECS_SPEC"  # where the specification lies, for the tests that run its samples
+_CLICKHOUSES = pytest.StashKey[clickhouse.ClickHouses]()
+_BRIDGED = ("clickhouse_bridge", "own_clickhouse")
 _MEASURED = pytest.StashKey[list[str]]()
 _SERVERS = pytest.StashKey[real.Servers]()
 _THREADS = pytest.StashKey[set[threading.Thread]]()
@@ -22,6 +25,7 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_CLICKHOUSES] = clickhouse.ClickHouses(os.environ.get(clickhouse.VARIABLE))
     for name in list(os.environ):
         if name.startswith(_FOREIGN) and name != _KEPT:
             del os.environ[name]
@@ -31,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_SERVERS].close()
+    config.stash[_CLICKHOUSES].close()
 
 
 def pytest_terminal_summary(
@@ -39,6 +44,7 @@ def pytest_terminal_summary(
     for line in config.stash[_MEASURED]:
         terminalreporter.write_line(line)
     used = sorted(real.title(name) for name in config.stash[_SERVERS].used)
+    used += config.stash[_CLICKHOUSES].titles()
     if used:
         terminalreporter.write_line(f"Real servers in this run: {', '.join(used)}")
 
@@ -62,6 +68,36 @@ def server(request: pytest.FixtureRequest, servers: real.Servers) -> real.Server
     return servers.shared(request.param)
 
 
+@pytest.fixture(scope="session")
+def clickhouses(pytestconfig: pytest.Config) -> clickhouse.ClickHouses:
+    """The ClickHouse servers of this run."""
+    return pytestconfig.stash[_CLICKHOUSES]
+
+
+@pytest.fixture
+def clickhouse_bridge(clickhouses: clickhouse.ClickHouses) -> Iterator[clickhouse.Bridge]:
+    """The shared ClickHouse, for faults; without a fault left when the test ends."""
+    bridge = clickhouses.shared_bridge()
+    yield bridge
+    bridge.mend()
+
+
+@pytest.fixture
+def own_clickhouse(clickhouses: clickhouse.ClickHouses) -> Iterator[clickhouse.Bridge]:
+    """A ClickHouse of the test's own, to be killed and started again."""
+    bridge = clickhouses.start()
+    yield bridge
+    bridge.close()
+
+
+@pytest.fixture
+def archive_database(clickhouses: clickhouse.ClickHouses) -> Iterator[clickhouse.Database]:
+    """A database of the test's own in the shared ClickHouse; it does not exist yet."""
+    database = clickhouse.Database(clickhouses.url())
+    yield database
+    database.drop()
+
+
 @pytest.fixture
 def prefix() -> str:
     """A key prefix that no other test uses."""
@@ -71,7 +107,11 @@ def prefix() -> str:
 # --- nothing is left behind ---------------------------------------------------------------------
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.stash[_CLICKHOUSES].named:  # a real server has no faults on demand
+        bridged = [item for item in items if set(_BRIDGED) & set(item.fixturenames)]
+        config.hook.pytest_deselected(items=bridged)
+        items[:] = [item for item in items if item not in bridged]
     for item in items:
         if inspect.iscoroutinefunction(getattr(item, "obj", None)):
             # First, so that it looks when all other fixtures are gone and the loop still runs.
