@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 from support import servers as real
 
 from aiecs.infrastructure.persistence.archive.connection import Connection, connect
+from aiecs.infrastructure.persistence.archive.migrations import create_database
 from aiecs.infrastructure.persistence.archive.url import address_of
 
 VARIABLE = "AIECS_TEST_CLICKHOUSE_URL"
@@ -117,15 +118,15 @@ class Database:
         return f"{place.scheme}://{place.netloc}/{self.name}{'?' if given else ''}{given}"
 
     def connect(self) -> Connection:
-        """A connection beside the archive's, which does not create the database."""
+        """A connection beside the archive's; it makes the database, but no tables."""
         connection = connect(address_of(self.url()))
-        connection.use(self.name)
+        create_database(connection)
         return connection
 
     def drop(self) -> None:
         """Remove it, if it was made."""
         connection = connect(address_of(self.url()))
-        connection.execute(f"DROP DATABASE IF EXISTS `{self.name}` SYNC")
+        connection.execute(f"DROP DATABASE IF EXISTS `{self.name}`")
         connection.close()
 
 

@@ -78,6 +78,11 @@ class Connection:
                 settings={**_INSERT, "insert_deduplication_token": token},
             )
 
+    def insert_rows(self, table: str, rows: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
+        """Add rows to any table; the driver asks the server for the columns' types."""
+        with self._call("insert", table):
+            self._client.insert(table, rows, column_names=names, settings={"async_insert": 0})
+
     def select(
         self,
         query: str,

@@ -47,7 +47,7 @@ def migrate(
     goal = latest(tables) if to is None else to
     for left in reversed(range(_TRIES)):
         try:
-            _create_database(connection)
+            create_database(connection)
             _migrate(connection, tables, goal)
         except ArchiveError as error:
             if error.code not in _OVERTAKEN or not left:
@@ -63,7 +63,8 @@ def checksum(tables: tuple[Table, ...], number: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _create_database(connection: Connection) -> None:
+def create_database(connection: Connection) -> None:
+    """Create the database of the connection's address if it is missing, and use it."""
     name = connection.address.database
     known = "SELECT 1 FROM system.databases WHERE name = {name:String}"
     # Asked first: whoever may only write to an existing database need not be allowed to create one.
