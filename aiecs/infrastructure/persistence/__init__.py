@@ -1,4 +1,4 @@
-"""The process-wide engine and Redis client. The names load on first use."""
+"""The process-wide engine, and the Redis and ClickHouse clients. The names load on first use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aiecs.infrastructure.persistence.clickhouse_client import (
+        ClickHouseClient,
+        close_clickhouse_client,
+        get_clickhouse_client,
+        initialize_clickhouse_client,
+    )
     from aiecs.infrastructure.persistence.context_engine_client import (
         close_context_engine,
         get_context_engine,
@@ -19,20 +25,30 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ClickHouseClient",
     "RedisClient",
+    "close_clickhouse_client",
     "close_context_engine",
     "close_redis_client",
+    "get_clickhouse_client",
     "get_context_engine",
     "get_redis_client",
+    "initialize_clickhouse_client",
     "initialize_context_engine",
     "initialize_redis_client",
 ]
+
+_HOMES = {
+    "engine": "context_engine_client",
+    "redis": "redis_client",
+    "clickhouse": "clickhouse_client",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "context_engine_client" if name.endswith("_engine") else "redis_client"
+    home = next(module for part, module in _HOMES.items() if part in name.lower())
     value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
     return value
 
