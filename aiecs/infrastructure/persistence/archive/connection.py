@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiecs.core.errors import (
     ArchiveQueryError,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from aiecs.infrastructure.persistence.archive.faults import Doing
     from aiecs.infrastructure.persistence.archive.transport import Transport
     from aiecs.infrastructure.persistence.archive.values import Rows
+
+T = TypeVar("T")
 
 _INSERT = {
     # The server would answer before the rows are written, and would not look at the token.
@@ -66,22 +68,30 @@ class Connection:
 
     def insert(self, table: str, rows: Rows, token: str) -> None:
         """Add rows that `rows_of` has checked."""
-        if not rows.length:
-            return
-        with self._call("insert", table):
-            self._client.insert(
-                table,
-                rows.data,
-                column_names=rows.names,
-                column_type_names=rows.types,
-                column_oriented=True,
-                settings={**_INSERT, "insert_deduplication_token": token},
-            )
+        if rows.length:
+            self._call("insert", table, None, lambda: self._send(table, rows, token))
+
+    def _send(self, table: str, rows: Rows, token: str) -> None:
+        context = self._client.create_insert_context(
+            table,
+            rows.names,
+            column_type_names=rows.types,
+            column_oriented=True,
+            settings={**_INSERT, "insert_deduplication_token": token},
+            data=rows.data,
+        )
+        # One block: the token is that of a block, and the engine drops a second one that has it.
+        context.block_row_count = rows.length
+        self._client.data_insert(context)
 
     def insert_rows(self, table: str, rows: Sequence[Sequence[Any]], names: Sequence[str]) -> None:
         """Add rows to any table; the driver asks the server for the columns' types."""
-        with self._call("insert", table):
-            self._client.insert(table, rows, column_names=names, settings={"async_insert": 0})
+        settings = {"async_insert": 0}
+
+        def insert() -> None:
+            self._client.insert(table, rows, column_names=names, settings=settings)
+
+        self._call("insert", table, None, insert)
 
     def select(
         self,
@@ -92,8 +102,7 @@ class Connection:
     ) -> list[Row]:
         """The rows of a query; see `Archive.select`."""
         found = self.query(query, parameters, timeout, exact)
-        with self._call("query", self.address.name, timeout):
-            return [tuple(row) for row in found.result_rows]
+        return [tuple(row) for row in found.result_rows]
 
     def query(
         self,
@@ -102,16 +111,23 @@ class Connection:
         timeout: float | None = None,
         exact: Sequence[str] = (),
     ) -> QueryResult:
-        """The driver's result of a query."""
+        """The driver's result of a query, read to its end."""
         if not _READS.match(query):
             raise ArchiveQueryError("a query begins with SELECT, WITH, SHOW, DESCRIBE or EXPLAIN")
-        with self._call("query", self.address.name, timeout):
-            return self._client.query(
+        bound = _bound(query, parameters)
+
+        def ask() -> QueryResult:
+            found = self._client.query(
                 query,
-                parameters=_bound(query, parameters),
+                parameters=bound,
                 settings=self._read_only | _limit(timeout),
                 column_formats={name: dict(_EXACT) for name in exact},
             )
+            # Its rows arrive when they are asked for: here, where their failures are understood.
+            found.result_set  # noqa: B018
+            return found
+
+        return self._call("query", self.address.name, timeout, ask)
 
     def execute(
         self,
@@ -122,10 +138,12 @@ class Connection:
         doing: Doing = "query",
     ) -> None:
         """Run a statement without rows."""
-        with self._call(doing, self.address.name, timeout):
-            self._client.command(
-                statement, parameters=_bound(statement, parameters), settings=_limit(timeout)
-            )
+        bound, settings = _bound(statement, parameters), _limit(timeout)
+
+        def run() -> None:
+            self._client.command(statement, parameters=bound, settings=settings)
+
+        self._call(doing, self.address.name, timeout, run)
 
     def close(self) -> None:
         """Disconnect; idempotent. In a forked child it only forgets."""
@@ -135,19 +153,17 @@ class Connection:
         if self._transport is not None:
             self._transport.clear()
 
-    @contextmanager
-    def _call(self, doing: Doing, what: str, timeout: float | None = None) -> Iterator[None]:
+    def _call(self, doing: Doing, what: str, timeout: float | None, work: Callable[[], T]) -> T:
         from aiecs.infrastructure.persistence.archive import faults
 
         if self._process != os.getpid():
             raise LifecycleError("an archive cannot be used in a forked child: open one there")
         try:
             with self._deadline(timeout):
-                yield
+                return work()
         except faults.RAISED as error:
             failed = faults.explain(error, doing, what)
-        else:
-            return
+        # Out here, so that nothing of what the driver said hangs on to it.
         raise failed
 
     def _deadline(self, timeout: float | None) -> AbstractContextManager[None]:

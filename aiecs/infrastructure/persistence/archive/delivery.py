@@ -1,0 +1,78 @@
+"""One manifest's way into the archive: an insert for each table, halved around rows it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aiecs.core.errors import ArchiveError, ArchiveRowError, ArchiveUnavailableError
+from aiecs.core.interface.archive import Archive
+from aiecs.infrastructure.persistence.archive.rows import Made, Shipped, columns_of, rows_of
+
+MOST_ROWS, MOST_BYTES = 2_000, 4 * 1024 * 1024
+
+
+class Dead(NamedTuple):
+    """An item that the archive will not take, and why; the reason holds nothing of its content."""
+
+    shipped: Shipped
+    table: str
+    reason: str
+
+
+class Delivery:
+    """Delivers the same items under the same tokens, however often it is asked to."""
+
+    def __init__(self, archive: Archive, store_id: str) -> None:
+        self._archive = archive
+        self._store_id = store_id
+
+    def deliver(self, token: str, items: Sequence[Shipped], *, suspect: bool = False) -> list[Dead]:
+        """Insert everything, and return what cannot be; blocks.
+
+        `suspect`: a refusal that is not known to pass is taken for a fault of the rows. Raises the
+        `ArchiveError` of any other failure; the whole call can then be repeated.
+        """
+        rows = rows_of(items, self._store_id)
+        dead = [Dead(shipped, "", "it is no event") for shipped in rows.corrupt]
+        for table, made in sorted(rows.by_table.items()):
+            for number, part in enumerate(_parts(made)):
+                dead += self._insert(table, part, f"{token}:{table}:{number}", suspect=suspect)
+        return dead
+
+    def _insert(self, table: str, made: list[Made], token: str, *, suspect: bool) -> list[Dead]:
+        try:
+            self._archive.insert(table, columns_of(made), token=token)
+        except ArchiveError as error:
+            if not _is_of_rows(error, suspect=suspect):
+                raise
+            if len(made) == 1:
+                return [Dead(made[0].shipped, table, str(error))]
+        else:
+            return []
+        half = len(made) // 2
+        halves = (("a", made[:half]), ("b", made[half:]))
+        return [
+            dead
+            for name, part in halves
+            for dead in self._insert(table, part, token + name, suspect=suspect)
+        ]
+
+
+def _is_of_rows(error: ArchiveError, *, suspect: bool) -> bool:
+    unexpected = isinstance(error, ArchiveUnavailableError) and error.unexpected
+    return isinstance(error, ArchiveRowError) or (suspect and unexpected)
+
+
+def _parts(made: list[Made]) -> list[list[Made]]:
+    """In pieces that an insert takes gladly; a single large row makes a piece of its own."""
+    parts: list[list[Made]] = [[]]
+    size = 0
+    for one in made:
+        length = len(one.shipped.item)
+        if parts[-1] and (len(parts[-1]) >= MOST_ROWS or size + length > MOST_BYTES):
+            parts.append([])
+            size = 0
+        parts[-1].append(one)
+        size += length
+    return parts

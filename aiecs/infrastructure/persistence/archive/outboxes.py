@@ -1,0 +1,152 @@
+"""Which outboxes hold events, what they hold, and how they are cut.
+
+Writers leave hints: the buckets that they have written to, a few times a second, in an index of the
+group's home. A writer that is killed leaves none for its last moments, so every bucket is looked at
+now and then as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from aiecs.core.events import OUTBOX
+from aiecs.core.interface.store import (
+    BUCKETS,
+    NOW,
+    Batch,
+    IndexDelete,
+    IndexPut,
+    IndexRange,
+    LogSlice,
+    Now,
+    Op,
+    Read,
+    Store,
+    Trim,
+)
+from aiecs.infrastructure.persistence.archive.leases import GROUPS, group_of, home_of
+from aiecs.infrastructure.persistence.archive.manifests import Range
+from aiecs.infrastructure.persistence.archive.rows import Shipped
+
+_HINTS = "_hints"
+_AT_ONCE = 32
+_LEAST = 8
+_PAGE = 1_000
+
+
+async def leave_hints(store: Store, buckets: Iterable[int]) -> None:
+    """Note that these buckets have been written to."""
+    groups: dict[int, dict[str, Now]] = {}
+    for bucket in buckets:
+        groups.setdefault(group_of(bucket), {})[str(bucket)] = NOW
+    for group, entries in groups.items():
+        for part in _parts(entries):
+            await store.apply(Batch(home_of(group), "", (IndexPut(_HINTS, part, greater=True),)))
+
+
+def _parts(entries: dict[str, Now]) -> Iterable[dict[str, Now]]:
+    pairs = list(entries.items())
+    return (dict(pairs[at : at + _PAGE]) for at in range(0, len(pairs), _PAGE))
+
+
+class Outboxes:
+    """The outboxes of one group."""
+
+    def __init__(self, store: Store, group: int) -> None:
+        self._store = store
+        self._home = home_of(group)
+        self._all = range(group, BUCKETS, GROUPS)
+        self._next = 0
+
+    async def hinted(self) -> dict[int, int]:
+        """Buckets with a hint, the oldest first, and the time of each hint."""
+        found = await self._own(IndexRange(_HINTS, limit=_PAGE))
+        return {int(member): time for member, time in found}
+
+    async def emptied(self, hints: dict[int, int]) -> None:
+        """Take back the hints of buckets that hold nothing more, unless there are newer ones."""
+        for bucket, time in hints.items():
+            await self._own(IndexDelete(_HINTS, (str(bucket),), at_most=time))
+
+    async def look_around(self, count: int) -> list[int]:
+        """Those of the next `count` buckets that hold events, hinted or not; round and round."""
+        places = [
+            (self._next + step) % len(self._all) for step in range(min(count, len(self._all)))
+        ]
+        self._next = (self._next + len(places)) % len(self._all)
+        found = []
+        for at in range(0, len(places), _AT_ONCE):
+            buckets = [self._all[place] for place in places[at : at + _AT_ONCE]]
+            logs = await asyncio.gather(*(self._read(bucket, limit=1) for bucket in buckets))
+            found += [bucket for bucket, log in zip(buckets, logs, strict=True) if log.items]
+        return found
+
+    async def gather(self, buckets: Sequence[int], rows: int, size: int) -> Gathered:
+        """The oldest events of these buckets: about `rows` of them, about `size` bytes."""
+        found = Gathered()
+        for at in range(0, len(buckets), _AT_ONCE):
+            if found.rows >= rows or found.size >= size:
+                break
+            part = buckets[at : at + _AT_ONCE]
+            each = max(_LEAST, (rows - found.rows) // len(part))
+            logs = await asyncio.gather(*(self._read(bucket, limit=each) for bucket in part))
+            for bucket, log in zip(part, logs, strict=True):
+                found.take(bucket, log)
+        return found
+
+    async def read(self, ranges: Iterable[Range]) -> list[Shipped]:
+        """What a manifest names, as far as it is still there."""
+        items: list[Shipped] = []
+        for bucket, start, stop in ((one.bucket, one.start, one.stop) for one in ranges):
+            log = await self._read(bucket, start=start, stop=stop)
+            items += [
+                Shipped(bucket, number, item) for number, item in enumerate(log.items, log.first)
+            ]
+        return items
+
+    async def cut(self, ranges: Sequence[Range]) -> None:
+        """Drop what is in the archive. Harmless when it is done again, by whomever."""
+        for at in range(0, len(ranges), _AT_ONCE):
+            part = ranges[at : at + _AT_ONCE]
+            trims = (Batch(one.bucket, "", (Trim(OUTBOX, before=one.stop),)) for one in part)
+            await asyncio.gather(*map(self._store.apply, trims))
+
+    async def _read(
+        self, bucket: int, *, start: int | None = None, stop: int | None = None, limit: int = 0
+    ) -> LogSlice:
+        read = Read(OUTBOX, start=start, stop=stop, limit=limit, newest=False)
+        results = await self._store.apply(Batch(bucket, "", (read,)))
+        log: LogSlice = (results or [LogSlice("", 0, 0, 0, [])])[0]
+        return log
+
+    async def _own(self, op: Op) -> Any:
+        results = await self._store.apply(Batch(self._home, "", (op,)))
+        return results[0] if results else None
+
+
+class Gathered:
+    """Events that were read together."""
+
+    def __init__(self) -> None:
+        self.items: list[Shipped] = []
+        self.ranges: list[Range] = []
+        self.size = 0
+        #: Buckets of which nothing is left to read.
+        self.drained: list[int] = []
+
+    @property
+    def rows(self) -> int:
+        """How many events."""
+        return len(self.items)
+
+    def take(self, bucket: int, log: LogSlice) -> None:
+        """Add what was read of a bucket."""
+        stop = log.first + len(log.items)
+        if log.items:
+            self.items += [Shipped(bucket, n, item) for n, item in enumerate(log.items, log.first)]
+            self.ranges.append(Range(bucket, log.first, stop))
+            self.size += sum(map(len, log.items))
+        if stop >= log.next:
+            self.drained.append(bucket)

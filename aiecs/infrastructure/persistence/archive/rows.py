@@ -1,0 +1,246 @@
+"""Events as rows of the archive's tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from aiecs.core.clock import parse_time, to_micros
+from aiecs.core.errors import CorruptRecordError, InvalidInputError
+from aiecs.core.events import About, Told, told
+from aiecs.infrastructure.persistence.archive import tables
+
+Row = dict[str, Any]
+_Maker = Callable[[Told], tuple[tables.Table, Row]]
+
+_MOST_SMALL = 2**32 - 1
+_MOST_MONEY = 10**9
+_SESSION_COUNTS = {
+    "request_count": "q",
+    "error_count": "e",
+    "processing_time_us": "t",
+    "input_tokens": "ti",
+    "output_tokens": "to",
+}
+_SESSION_TYPED = ("user_id", "status")
+_json = msgspec.json.Encoder().encode
+_parse = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Shipped(NamedTuple):
+    """An item of an outbox: the bucket, its sequence there, and its bytes."""
+
+    bucket: int
+    number: int
+    item: bytes
+
+
+class Made(NamedTuple):
+    """A row, and what it was made of."""
+
+    shipped: Shipped
+    row: Row
+
+
+class Rows(NamedTuple):
+    """The rows of each table, and the items that are no events and go nowhere."""
+
+    by_table: Mapping[str, list[Made]]
+    corrupt: list[Shipped]
+
+
+def rows_of(items: Iterable[Shipped], store_id: str) -> Rows:
+    """What the archive is to hold of these items; erased ones (empty) are passed over.
+
+    The same items give the same rows, whenever and wherever they are made.
+    """
+    by_table: dict[str, list[Made]] = defaultdict(list)
+    corrupt: list[Shipped] = []
+    for shipped in items:
+        if not shipped.item:
+            continue
+        try:
+            event = told(shipped.item)
+            if not event.record:
+                continue
+            table, row = _MAKERS[event.kind](event)
+        except (CorruptRecordError, InvalidInputError, msgspec.MsgspecError, ValueError, TypeError):
+            corrupt.append(shipped)
+            continue
+        made = Made(shipped, row | _stamps(event, shipped, store_id, row))
+        by_table[table.name].append(made)
+    return Rows(by_table, corrupt)
+
+
+def columns_of(made: list[Made]) -> dict[str, list[Any]]:
+    """Rows of one table as columns."""
+    return {name: [row[name] for _, row in made] for name in made[0].row}
+
+
+def _stamps(event: Told, shipped: Shipped, store_id: str, row: Row) -> Row:
+    name = f"{store_id}/{shipped.bucket}/{shipped.number}".encode()
+    return {
+        "store_id": store_id,
+        "event_id": UUID(bytes=blake2b(name, digest_size=16).digest()),
+        "incarnation": event.incarnation,
+        "seq": event.sequence,
+        "created_at": row.get("created_at", event.now),
+        # The outbox's own sequence: it rises with every event of the bucket.
+        "version": shipped.number,
+    }
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def _message(event: Told) -> tuple[tables.Table, Row]:
+    fields = _parse(event.record)
+    row = _said(fields, ("role", "id"))
+    row |= {"session_id": event.ids[0], "parent_session_id": "", "message_type": ""}
+    return tables.CONVERSATIONS, row | {
+        "role": fields["role"],
+        "message_id": fields.get("id") or "",
+    }
+
+
+def _agent_message(event: Told) -> tuple[tables.Table, Row]:
+    fields = _parse(event.record)
+    session_id, session_key = event.ids
+    row = _said(fields, ("message_id", "message_type"))
+    return tables.CONVERSATIONS, row | {
+        "session_id": session_key,
+        "parent_session_id": session_id,
+        "message_type": fields["message_type"],
+        "role": f"{fields['sender_type']}_{fields['sender_role']}",
+        "message_id": fields["message_id"],
+    }
+
+
+def _said(fields: Row, elsewhere: tuple[str, ...]) -> Row:
+    """What both kinds of messages have in common; `extra` is what no column holds."""
+    metadata = fields.get("metadata") or {}
+    known = ("content", "metadata", "timestamp", *elsewhere)
+    extra = {name: value for name, value in fields.items() if name not in known}
+    return {
+        "content": fields["content"],
+        "metadata": _json(metadata),
+        "extra": _json(extra) if extra else b"",
+        "created_at": _micros(fields["timestamp"]),
+        **_lifted(metadata),
+    }
+
+
+def _lifted(metadata: Row) -> Row:
+    """The keys that have a meaning, as typed columns; values of other types stay metadata."""
+    model, error = metadata.get("model"), metadata.get("error")
+    return {
+        "model": model if isinstance(model, str) else "",
+        "input_tokens": _small(metadata.get("input_tokens")),
+        "output_tokens": _small(metadata.get("output_tokens")),
+        "cost_usd": _money(metadata.get("cost_usd")),
+        "latency_ms": _small(metadata.get("latency_ms")),
+        "error": int(bool(error)),
+    }
+
+
+def _small(value: Any) -> int:
+    number = round(value) if type(value) is float and abs(value) <= _MOST_SMALL else value
+    return number if type(number) is int and 0 <= number <= _MOST_SMALL else 0
+
+
+def _money(value: Any) -> Decimal:
+    known = type(value) in (int, float) and abs(value) < _MOST_MONEY
+    return round(Decimal(str(value)), 9) if known else Decimal(0)
+
+
+# --- everything else ------------------------------------------------------------------------------
+
+
+def _session(event: Told) -> tuple[tables.Table, Row]:
+    """Counts are what the event added to them."""
+    values = _parse(event.record)
+    session_id, happened = event.ids
+    row = {name: values.get(short, 0) for name, short in _SESSION_COUNTS.items()}
+    row |= {name: values.get(name, "") for name in _SESSION_TYPED}
+    moment = {"created_at": values["created"]} if "created" in values else {}
+    return tables.SESSIONS, row | moment | {
+        "session_id": session_id,
+        "event_type": happened,
+        "payload": event.record,
+    }
+
+
+def _thread(event: Told) -> tuple[tables.Table, Row]:
+    """The end of a thread stands among its checkpoints, as one without an id."""
+    thread_id, happened = event.ids
+    return tables.CHECKPOINTS, {**_NO_CHECKPOINT, "thread_id": thread_id, "type": happened}
+
+
+def _context(event: Told) -> tuple[tables.Table, Row]:
+    return tables.TASK_CONTEXTS, {"session_id": event.ids[0], "context_data": event.record}
+
+
+def _conversation(event: Told) -> tuple[tables.Table, Row]:
+    session_id, session_key = event.ids
+    fields = _parse(event.record)
+    return tables.CONVERSATION_SESSIONS, {
+        "session_key": session_key,
+        "session_id": session_id,
+        "session_data": event.record,
+        "session_type": fields["session_type"],
+        "created_at": _micros(fields["created_at"]),
+    }
+
+
+def _checkpoint(event: Told) -> tuple[tables.Table, Row]:
+    fields = _parse(event.record)
+    thread_id, checkpoint_id, session_id = event.ids
+    return tables.CHECKPOINTS, {
+        **_NO_CHECKPOINT,
+        "thread_id": thread_id,
+        "checkpoint_id": checkpoint_id,
+        "session_id": session_id or "",
+        "data": event.record,
+        "metadata": _json(fields["metadata"]),
+        "type": _RECORD,
+        "created_at": _micros(fields["created_at"]),
+    }
+
+
+def _writes(event: Told) -> tuple[tables.Table, Row]:
+    thread_id, checkpoint_id, task_id = event.ids
+    return tables.CHECKPOINT_WRITES, {
+        "thread_id": thread_id,
+        "checkpoint_id": checkpoint_id,
+        "task_id": task_id,
+        "writes_data": event.record,
+        "type": _RECORD,
+    }
+
+
+#: `core.codec` made it.
+_RECORD = "aiecs"
+_NO_CHECKPOINT: Row = {"checkpoint_id": "", "session_id": "", "data": b"", "metadata": b"{}"}
+
+
+def _micros(time: str | datetime) -> int:
+    return to_micros(parse_time(time))
+
+
+_MAKERS: dict[About, _Maker] = {
+    About.MESSAGE: _message,
+    About.AGENT_MESSAGE: _agent_message,
+    About.SESSION: _session,
+    About.THREAD: _thread,
+    About.CONTEXT: _context,
+    About.CONVERSATION: _conversation,
+    About.CHECKPOINT: _checkpoint,
+    About.WRITES: _writes,
+}
