@@ -1,4 +1,4 @@
-"""The archive's tables: made from nothing, brought forward from every earlier step, never harmed."""
+"""The archive's tables: made from nothing, brought forward from every step, never harmed."""
 
 from __future__ import annotations
 

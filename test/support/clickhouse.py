@@ -137,6 +137,7 @@ class ClickHouses:
         self.named = named
         self._servers = real.Servers()
         self._bridges: list[Bridge] = []
+        self._shared: Bridge | None = None
         self._titles: set[str] = set()
 
     def url(self) -> str:
@@ -144,14 +145,13 @@ class ClickHouses:
         if self.named:
             self._note(self.named)
             return self.named
-        if not self._bridges:
-            self.start()
-        return self._bridges[0].url
+        return self.shared_bridge().url
 
     def shared_bridge(self) -> Bridge:
         """The bridge that all tests share; `mend()` it after a fault."""
-        self.url()
-        return self._bridges[0]
+        if self._shared is None:
+            self._shared = self.start()
+        return self._shared
 
     def start(self, password: str = "") -> Bridge:
         """A bridge of the caller's own, to be killed; `close()` it."""
