@@ -21,7 +21,9 @@ class ClickHouseArchive:
     """An `Archive` on a ClickHouse server (from 24.8 on) or in a directory, by chDB.
 
     A directory can be used by one process at a time, and a process can use one directory at a time.
-    chDB cannot be interrupted: a call there may take about a second longer than its timeout.
+    chDB cannot be interrupted: a call there may take about a second longer than its timeout. It
+    does not survive a fork either: a forked child gets `LifecycleError`, and has to end by
+    `os._exit`, as those of multiprocessing do: at any other end chDB waits for its threads.
     """
 
     def __init__(self, address: Address) -> None:

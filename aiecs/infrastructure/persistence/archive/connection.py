@@ -151,7 +151,7 @@ class Connection:
             return
         self._client.close()
         if self._transport is not None:
-            self._transport.clear()
+            self._transport.close()
 
     def _call(self, doing: Doing, what: str, timeout: float | None, work: Callable[[], T]) -> T:
         from aiecs.infrastructure.persistence.archive import faults

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from clickhouse_connect.driver.httputil import get_pool_manager_options
+from clickhouse_connect.driver.httputil import all_managers, get_pool_manager_options
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 from urllib3.exceptions import HTTPError
 
@@ -60,6 +60,11 @@ class Transport(PoolManager):
         except HTTPError as error:
             lost = NotSentError(error)
         raise lost
+
+    def close(self) -> None:
+        """Disconnect, also from the driver's table of pools."""
+        self.clear()
+        all_managers.pop(self, None)
 
     def _timeout(self) -> Timeout:
         seconds = getattr(self._call, "seconds", None)

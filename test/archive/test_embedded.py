@@ -1,0 +1,90 @@
+"""The archive in a directory, without a server: the same promises, one process at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUPPORT = Path(__file__).parents[1]
+PROGRAM = SUPPORT / "support/embedded_archive.py"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(SUPPORT)}
+
+
+def begin(job: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", PROGRAM, job, *arguments],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(job: str, *arguments: str) -> list[str]:
+    with begin(job, *arguments) as process:
+        return process.communicate(timeout=60)[0].splitlines()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"chdb:///{tmp_path}/new/archive"
+
+
+def test_it_keeps_what_it_was_given_for_the_next_process(url):
+    assert run("insert", url, "a", "one", "two") == ["2"]
+    assert run("insert", url, "a", "one", "two") == ["2"]
+    assert run("insert", url, "b", "three") == ["3"]
+
+
+def test_content_comes_back_byte_for_byte(url):
+    assert run("round_trip", url) == ["6"]
+
+
+def test_what_it_acknowledged_survives_the_process(url):
+    assert run("die", url, "a", "one") == ["inserted"]
+    assert run("insert", url, "a", "one") == ["1"]
+
+
+def test_a_second_process_is_told_who_is_in_the_way(url):
+    with begin("hold", url) as first:
+        assert first.stdout is not None
+        assert first.stdin is not None
+        assert first.stdout.readline() == "open\n"
+
+        (said,) = run("fail", url)
+
+        assert said.startswith("ArchiveUnavailableError chdb://")
+        assert "one process at a time" in said
+        first.stdin.write("\n")
+        first.stdin.flush()
+        assert first.stdout.readline() == "closed\n"
+        assert run("fail", url) == ["opened"]
+
+
+def test_a_process_uses_one_directory_at_a_time(url, tmp_path: Path):
+    said, then = run("second", url, f"chdb:///{tmp_path}/other")
+
+    assert said.startswith("ArchiveSchemaError")
+    assert "another embedded archive" in said
+    assert then == "opened"
+
+
+def test_failures_are_told_as_those_of_a_server(url):
+    *reads, insert, found = run("refuse", url)
+
+    assert reads == ["ArchiveQueryError", "ArchiveQueryError", "ArchiveUnavailableError"]
+    assert insert.startswith("ArchiveRowError")
+    assert "secret" not in insert
+    assert found == "[('fine',)]"
+
+
+def test_threads_share_it(url):
+    assert run("threads", url) == ["40"]
+
+
+def test_only_its_owner_sees_the_files(url):
+    assert run("rights", url) == ["0o700"]
