@@ -12,7 +12,7 @@ from support.archive_rows import messages, sample
 from support.clickhouse import Database
 
 from aiecs.core.errors import ArchiveNewerError, ArchiveSchemaError
-from aiecs.core.settings import Settings
+from aiecs.core.settings import Secret, Settings
 from aiecs.infrastructure.persistence.archive import ClickHouseArchive, tables
 from aiecs.infrastructure.persistence.archive.migrations import MIGRATIONS_TABLE, checksum, migrate
 from aiecs.infrastructure.persistence.archive.tables import (
@@ -127,6 +127,8 @@ def test_the_database_of_the_settings_is_made(archive_database: Database):
     settings = Settings(
         clickhouse_host=place.hostname or "",
         clickhouse_port=place.port or 0,
+        clickhouse_user=place.username or "default",
+        clickhouse_password=Secret(place.password or ""),
         clickhouse_database=archive_database.name,
     )
     archive = ClickHouseArchive.from_url(settings.clickhouse_url)

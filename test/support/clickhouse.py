@@ -158,7 +158,8 @@ class ClickHouses:
         bridge = Bridge(self._servers, password)
         self._bridges.append(bridge)
         bridge.start()
-        self._note(bridge.url)
+        if not self.named:
+            self._note(bridge.url)
         return bridge
 
     def titles(self) -> list[str]:
