@@ -47,9 +47,10 @@ class Connection:
         self.address = address
         self._process = os.getpid()
         self._transport: Transport | None = None
-        # chDB keeps it for the whole handle, and could then not write any more.
         self._read_only = {"readonly": 2} if address.path is None else {}
         self._client = _embedded(address) if address.path is not None else self._over_http()
+        # chDB keeps that setting for a whole handle: whoever reads has one of its own there.
+        self._reader = self._client if address.path is None else _embedded_reader(address)
 
     def _over_http(self) -> Client:
         from aiecs.infrastructure.persistence.archive.transport import Transport
@@ -59,7 +60,7 @@ class Connection:
 
     def use(self, database: str) -> None:
         """Send everything from now on to this database."""
-        self._client.database = database
+        self._client.database = self._reader.database = database
 
     @property
     def version(self) -> str:
@@ -117,7 +118,7 @@ class Connection:
         bound = _bound(query, parameters)
 
         def ask() -> QueryResult:
-            found = self._client.query(
+            found = self._reader.query(
                 query,
                 parameters=bound,
                 settings=self._read_only | _limit(timeout),
@@ -149,6 +150,7 @@ class Connection:
         """Disconnect; idempotent. In a forked child it only forgets."""
         if self._process != os.getpid():
             return
+        self._reader.close()
         self._client.close()
         if self._transport is not None:
             self._transport.close()
@@ -217,6 +219,12 @@ def _embedded(address: Address) -> Client:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _opening:
         return clickhouse_connect.get_client(interface="chdb", path=str(path), tz_mode="aware")
+
+
+def _embedded_reader(address: Address) -> Client:
+    reader = _embedded(address)
+    reader.command("SET readonly = 2")
+    return reader
 
 
 #: The engine itself is opened by the first handle, and is not made for two at once.

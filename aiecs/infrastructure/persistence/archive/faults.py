@@ -32,6 +32,8 @@ _SERVER_STATE: Final = frozenset({159, 164, 202, 209, 210, 241, 242, 252, 279, 3
 #: A full or failing disk, quorum and replicas missing, shutting down: no row is to blame.
 _AROUND_IT: Final = frozenset({75, 76, 203, 225, 236, 243, 285, 286, 394, 439, 745})
 PASSING: Final = _SERVER_STATE | _AROUND_IT
+#: To whoever inserts, a state that passes; to whoever asks, the answer that a query only reads.
+_READ_ONLY: Final = 164
 #: Missing column, identifier, table or database.
 SCHEMA: Final = frozenset({16, 47, 60, 81})
 #: Unknown user; wrong or missing password; access denied; authentication failed.
@@ -71,7 +73,7 @@ def _by_code(code: int, error: Exception, doing: Doing, what: str) -> ArchiveErr
     said = f"{what}: ClickHouse says {code}{f' {name}' if name else ''}"
     if code in AUTH:
         return ArchiveAuthError(said, code=code)
-    if code in PASSING:
+    if code in PASSING and not (code == _READ_ONLY and doing == "query"):
         return ArchiveUnavailableError(said, code=code)
     if doing == "query":
         detail = f": {_first_line(error)}" if code in QUERY_TEXT else ""
