@@ -82,6 +82,18 @@ def test_failures_are_told_as_those_of_a_server(url):
     assert found == "[('fine',)]"
 
 
+def test_a_query_cannot_write(url):
+    *refused, left = run("read", url)
+
+    assert refused == ["ArchiveQueryError"] * 4
+    assert left == "[('two',)]"
+
+
+@pytest.mark.parametrize("options", ["", "?text_index=true"])
+def test_it_has_the_same_reports(url, options):
+    assert run("report", url + options) == ["(2, 1)", "['Where is my Parcel?']", "[(2,)]"]
+
+
 def test_threads_share_it(url):
     assert run("threads", url) == ["40"]
 

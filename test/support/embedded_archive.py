@@ -14,8 +14,10 @@ from threading import Thread
 
 from support.archive_rows import messages
 
+from aiecs.core.clock import now_micros
 from aiecs.core.errors import ArchiveError
 from aiecs.infrastructure.persistence.archive import ClickHouseArchive
+from aiecs.infrastructure.persistence.archive.reports import query, run_report
 
 TABLE = "context_conversations"
 
@@ -95,6 +97,41 @@ def refuse(url: str) -> None:
         say(type(error).__name__, error)
     archive.insert(TABLE, messages(["fine"]), token="a")
     say(archive.select(f"SELECT content FROM {TABLE}"))
+    archive.close()
+
+
+def read(url: str) -> None:
+    """Say what comes of queries that do not only read, and what is left; then it still writes."""
+    archive = opened(url)
+    archive.insert(TABLE, messages(["one"]), token="a")
+    for attempt in (
+        f"SELECT 1; DROP TABLE {TABLE}",
+        f"SELECT 1; TRUNCATE TABLE {TABLE}",
+        f"WITH 'x' AS id INSERT INTO {TABLE} (session_id) SELECT id",
+        "SELECT 1 SETTINGS readonly = 0",
+    ):
+        try:
+            archive.select(attempt)
+        except ArchiveError as error:
+            say(type(error).__name__)
+        archive.close()  # after the second statement's error chDB's handle has a result left over
+        archive.open()
+    archive.insert(TABLE, messages(["two"], first=2), token="b")
+    archive.execute(f"DELETE FROM {TABLE} WHERE content = 'one'")
+    say(archive.select(f"SELECT content FROM {TABLE}", timeout=30))
+    archive.close()
+
+
+def report(url: str) -> None:
+    """Say what some reports and a question of one's own find."""
+    archive = opened(url)
+    rows = messages(["Where is my Parcel?", "thanks"])
+    rows["created_at"] = [now_micros()] * 2
+    archive.insert(TABLE, rows, token="a")
+    archive.insert(TABLE, rows, token="b")
+    say(run_report(archive, "messages").rows[0][1:])
+    say([row[-1] for row in run_report(archive, "search", {"text": "parcel"}).rows])
+    say(query(archive, f"SELECT uniqExact(event_id) FROM {TABLE}"))
     archive.close()
 
 
