@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from aiecs.cli.about import DISTRIBUTION, version
+from aiecs.cli.commands.archive import archive
 from aiecs.cli.commands.demo import demo
 from aiecs.cli.commands.doctor import doctor
 from aiecs.cli.commands.export import export
@@ -29,6 +30,7 @@ app.command("export", short_help="Write sessions as lines of JSON.")(export)
 app.command("sessions", short_help="List sessions.")(sessions)
 app.command("history", short_help="Show a session's messages.")(history)
 app.command("doctor", short_help="Examine store and installation.")(doctor)
+app.add_typer(archive, name="archive", short_help="Look into the archive.")
 
 
 def _print_version(wanted: bool) -> None:

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from aiecs.cli.plot import bars
+
 # C0 and C1 but for tab and newline; embeddings, overrides and isolates of direction; surrogates.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -121,6 +123,18 @@ class Output:
         for row in shown[1:]:
             table.add_row(*map(Text, row))
         self._out.print(table)
+
+    def bars(self, title: str, pairs: Sequence[tuple[str, float]]) -> None:
+        """A bar for each label and value, as wide as the terminal; nothing in a pipe."""
+        if self.as_json or not self.interactive:
+            return
+        self.line()
+        self.line(title, "bold")
+        plain = not _is_utf8(sys.stdout)
+        for line in bars(
+            [(one_line(label), n) for label, n in pairs], self._out.width, plain=plain
+        ):
+            self.line(line)
 
 
 def _fitting(cells: list[list[str]], optional: list[int], width: int) -> list[list[str]]:

@@ -14,6 +14,8 @@ import typer
 from aiecs.cli.render import Output
 from aiecs.cli.target import Target, choose_store
 from aiecs.core.errors import (
+    ArchiveAuthError,
+    ArchiveUnavailableError,
     ContextEngineError,
     StoreAuthError,
     StoreError,
@@ -97,6 +99,8 @@ def explain(error: Exception) -> str:
 
 
 _ADVICE: dict[type[Exception], str] = {
+    ArchiveAuthError: "check the user and the password in the archive's URL or in the settings",
+    ArchiveUnavailableError: "is it running, and is the address right?",
     StoreAuthError: "check the user and the password in the store's URL or in the settings",
     StoreUnavailableError: "is it running, and is the address right? `aiecs doctor` looks closer",
     StoreTimeoutError: "`aiecs doctor` measures how fast it answers",

@@ -58,7 +58,7 @@ def day(ago: int) -> Any:
 
 @pytest.fixture
 def doubled(archive: ClickHouseArchive) -> ClickHouseArchive:
-    """Six messages, each of which arrived twice, and merges are not awaited."""
+    """Seven messages, each of which arrived twice, and merges are not awaited."""
     archive.execute(f"SYSTEM STOP MERGES {TABLE}")
     rows = [
         {"content": "How long?", "days_ago": 5},
@@ -67,10 +67,11 @@ def doubled(archive: ClickHouseArchive) -> ClickHouseArchive:
         {"model": "small", "input_tokens": 1, "session_id": "t", "user_id": "bo"},
         {"session_id": "agents", "parent_session_id": "s", "user_id": ""},
         {"model": "old", "input_tokens": 9, "days_ago": 40},
+        {"model": "ahead", "input_tokens": 9, "days_ago": -2},
     ]
     insert(archive, *rows, token="a")
     insert(archive, *rows, token="b")
-    assert archive.select(f"SELECT count() FROM {TABLE}") == [(12,)], "as they are before a merge"
+    assert archive.select(f"SELECT count() FROM {TABLE}") == [(14,)], "as they are before a merge"
     return archive
 
 
@@ -290,7 +291,7 @@ def test_a_question_of_ones_own_reads(doubled):
         f"SELECT role, uniqExact(event_id) FROM {TABLE} WHERE user_id = {{who:String}} GROUP BY 1;"
     )
 
-    assert query(doubled, sql, {"who": "ada"}) == [("user", 4)]
+    assert query(doubled, sql, {"who": "ada"}) == [("user", 5)]
 
 
 def test_a_question_that_writes_never_reaches_the_archive():

@@ -156,6 +156,7 @@ def _limit(default: int) -> Parameter:
 
 _CHOSEN = """
 created_at >= toStartOfDay(now('UTC')) - toIntervalDay({days:UInt32} - 1)
+AND created_at < toStartOfDay(now('UTC')) + toIntervalDay(1)
 AND ({user_id:String} = '' OR user_id = {user_id:String})
 AND ({session_id:String} = '' OR session_id = {session_id:String}
     OR parent_session_id = {session_id:String})
