@@ -16,18 +16,20 @@ from aiecs.infrastructure.persistence.archive import ClickHouseArchive
 from aiecs.infrastructure.persistence.archive.reports import REPORTS
 
 A_DAY = 86_400_000_000
+NOW = now_micros()
+"""When this run began. It may end on the next day, and no expectation depends on that."""
 CONTENTS = ["Where is my parcel?", "In \x1b]Berlin.", "Thanks!"]
 
 
 @pytest.fixture
 def url(archive_database: Database) -> Iterator[str]:
-    """An archive with three messages: two of three days ago, one of two days ago."""
+    """An archive with three messages: two of five days ago, one of three days ago."""
     archive = ClickHouseArchive.from_url(archive_database.url())
     archive.open()
     columns = messages(CONTENTS)
-    past = now_micros() - 3 * A_DAY
+    past = NOW - 5 * A_DAY
     columns |= {
-        "created_at": [past, past, past + A_DAY],
+        "created_at": [past, past, past + 2 * A_DAY],
         "user_id": ["ada", "ada", "bo"],
         "model": ["", "big", "small"],
         "input_tokens": [0, 20_000, 500],
@@ -41,13 +43,18 @@ def url(archive_database: Database) -> Iterator[str]:
 
 
 def day(ago: int) -> str:
-    return from_micros(now_micros() - ago * A_DAY).date().isoformat()
+    return from_micros(NOW - ago * A_DAY).date().isoformat()
 
 
 def test_in_a_pipe_a_report_is_lines_with_tabs(cli: Calls, url: str):
     out, err = cli("archive", "report", "messages", "--archive", url)
 
-    assert out.splitlines() == ["day\tmessages\tsessions", f"{day(3)}\t2\t1", f"{day(2)}\t1\t1"]
+    assert out.splitlines() == [
+        "day\tmessages\tsessions",
+        f"{day(5)}\t2\t1",
+        f"{day(4)}\t0\t0",
+        f"{day(3)}\t1\t1",
+    ]
     assert err == f"archive: {url} (--archive)\n"
 
 
@@ -64,7 +71,7 @@ def test_on_a_terminal_there_are_bars_as_wide_as_it(cli: Calls, url: str):
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("messages", ("--user", "bo"), [{"day": day(2), "messages": 1, "sessions": 1}]),
+        ("messages", ("--user", "bo"), [{"day": day(3), "messages": 1, "sessions": 1}]),
         (
             "costs",
             ("--limit", "1"),
@@ -82,8 +89,8 @@ def test_on_a_terminal_there_are_bars_as_wide_as_it(cli: Calls, url: str):
         ),
         (
             "errors",
-            ("--days", "3"),
-            [{"day": day(2), "model": "small", "messages": 1, "errors": 1, "error_rate": 1.0}],
+            ("--days", "5"),
+            [{"day": day(3), "model": "small", "messages": 1, "errors": 1, "error_rate": 1.0}],
         ),
         (
             "latency",
