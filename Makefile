@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
-BENCHMARKS := add_message c_client load history sqlite memory cleanup import_cost
+BENCHMARKS := add_message c_client load history sqlite memory cleanup import_cost archive_insert archive_reports
 PRODUCT := --extra cli --extra uvloop
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
 	pyproject.toml requirements/build.in
@@ -43,6 +43,7 @@ docs: $(VENV)/.dev ## serve the documentation on a local port
 bench: ## measure every claim, beside its peers; ARGS=--quick: does it run?
 	@$(MAKE) --no-print-directory VENV=.venv-bench measure
 
+# `AIECS_2_2_0_PYTHON=.venv-aiecs/bin/python make bench`, after `make faults`, adds aiecs 2.2.0.
 measure: $(VENV)/.bench
 	@for one in $(BENCHMARKS); do $(BIN)/python bench/$$one.py $(ARGS) && echo || exit 1; done
 
@@ -59,7 +60,7 @@ fuzz: $(VENV)/.fuzz ## look for bytes that break what reads them; ARGS=-max_tota
 # An environment of its own: it is imported as `aiecs` too.
 .venv-aiecs/.installed:
 	@$(PYTHON) -m venv .venv-aiecs
-	@.venv-aiecs/bin/python -m pip --disable-pip-version-check --quiet install 'aiecs==2.2.0'
+	@.venv-aiecs/bin/python -m pip --disable-pip-version-check --quiet install 'aiecs[clickhouse]==2.2.0'
 	@touch $@
 
 # pip refuses to install a project under constraints that carry hashes. So constraints.txt holds the

@@ -24,6 +24,8 @@ BENCHMARKS = (
     "memory",
     "cleanup",
     "import_cost",
+    "archive_insert",
+    "archive_reports",
 )
 INTRODUCTION = """# Figures
 
