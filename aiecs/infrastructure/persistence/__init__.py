@@ -1,4 +1,7 @@
-"""The process-wide engine, and the Redis and ClickHouse clients. The names load on first use."""
+"""The process-wide engine, the Redis and ClickHouse clients, and copies for good.
+
+The names load on first use.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ if TYPE_CHECKING:
         close_clickhouse_client,
         get_clickhouse_client,
         initialize_clickhouse_client,
+    )
+    from aiecs.infrastructure.persistence.clickhouse_permanent_backend import (
+        ClickHousePermanentBackend,
     )
     from aiecs.infrastructure.persistence.context_engine_client import (
         close_context_engine,
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClickHouseClient",
+    "ClickHousePermanentBackend",
     "RedisClient",
     "close_clickhouse_client",
     "close_context_engine",
@@ -39,6 +46,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "permanent": "clickhouse_permanent_backend",
     "engine": "context_engine_client",
     "redis": "redis_client",
     "clickhouse": "clickhouse_client",

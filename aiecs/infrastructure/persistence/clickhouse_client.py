@@ -61,6 +61,13 @@ class ClickHouseClient:
         return f"ClickHouseClient({self._address.name if self._address else 'CLICKHOUSE_*'})"
 
     @property
+    def address(self) -> Address:
+        """Where it connects; `InvalidInputError` for settings that name no server."""
+        if self._address is None:
+            self._address = self._configured()
+        return self._address
+
+    @property
     def is_available(self) -> bool:
         """Whether it has connected, and has not been closed since."""
         return self._connection.value is not None
@@ -128,8 +135,7 @@ class ClickHouseClient:
         return connection
 
     def _connect(self) -> Connection:
-        self._address = self._address or self._configured()
-        connection = connect(self._address)
+        connection = connect(self.address)
         create_database(connection)
         return connection
 

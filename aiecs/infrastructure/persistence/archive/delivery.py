@@ -42,9 +42,9 @@ class Delivery:
 
     def _insert(self, table: str, made: list[Made], token: str, *, suspect: bool) -> list[Dead]:
         try:
-            self._archive.insert(table, columns_of(made), token=token)
+            self._archive.insert(table, columns_of([one.row for one in made]), token=token)
         except ArchiveError as error:
-            if not _is_of_rows(error, suspect=suspect):
+            if not is_of_rows(error, suspect=suspect):
                 raise
             if len(made) == 1:
                 return [Dead(made[0].shipped, table, str(error))]
@@ -59,7 +59,8 @@ class Delivery:
         ]
 
 
-def _is_of_rows(error: ArchiveError, *, suspect: bool) -> bool:
+def is_of_rows(error: ArchiveError, *, suspect: bool) -> bool:
+    """Whether rows of an insert are the cause; with `suspect` also where nothing says so."""
     unexpected = isinstance(error, ArchiveUnavailableError) and error.unexpected
     return isinstance(error, ArchiveRowError) or (suspect and unexpected)
 

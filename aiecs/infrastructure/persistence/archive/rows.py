@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from aiecs.core.clock import parse_time, to_micros
-from aiecs.core.errors import CorruptRecordError, InvalidInputError
+from aiecs.core.errors import CorruptRecordError
 from aiecs.core.events import About, Told, told
 from aiecs.infrastructure.persistence.archive import tables
 
@@ -70,31 +70,47 @@ def rows_of(items: Iterable[Shipped], store_id: str) -> Rows:
             event = told(shipped.item)
             if not event.record:
                 continue
-            table, row = _MAKERS[event.kind](event)
-        except (CorruptRecordError, InvalidInputError, msgspec.MsgspecError, ValueError, TypeError):
+            table, row = row_of(event)
+        except CorruptRecordError:
             corrupt.append(shipped)
             continue
-        made = Made(shipped, row | _stamps(event, shipped, store_id, row))
-        by_table[table.name].append(made)
+        name = f"{store_id}/{shipped.bucket}/{shipped.number}".encode()
+        # The outbox's own sequence as the version: it rises with every event of the bucket.
+        stamped = stamps(event, event_id_of(name), shipped.number) | {"store_id": store_id} | row
+        by_table[table.name].append(Made(shipped, stamped))
     return Rows(by_table, corrupt)
 
 
-def columns_of(made: list[Made]) -> dict[str, list[Any]]:
-    """Rows of one table as columns."""
-    return {name: [row[name] for _, row in made] for name in made[0].row}
+def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Rows of one table, all with the same names, as columns."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def _stamps(event: Told, shipped: Shipped, store_id: str, row: Row) -> Row:
-    name = f"{store_id}/{shipped.bucket}/{shipped.number}".encode()
+def row_of(event: Told) -> tuple[tables.Table, Row]:
+    """The table of an event, and its columns there but for the stamps; `CorruptRecordError`.
+
+    A `created_at` among them is the event's own time, and counts in place of its stamp.
+    """
+    try:
+        return _MAKERS[event.kind](event)
+    except (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError):
+        raise CorruptRecordError("stored value is no event") from None
+
+
+def stamps(event: Told, event_id: UUID, version: int) -> Row:
+    """What every row has."""
     return {
-        "store_id": store_id,
-        "event_id": UUID(bytes=blake2b(name, digest_size=16).digest()),
+        "event_id": event_id,
         "incarnation": event.incarnation,
         "seq": event.sequence,
-        "created_at": row.get("created_at", event.now),
-        # The outbox's own sequence: it rises with every event of the bucket.
-        "version": shipped.number,
+        "created_at": event.now,
+        "version": version,
     }
+
+
+def event_id_of(name: bytes) -> UUID:
+    """The id of the event of this name."""
+    return UUID(bytes=blake2b(name, digest_size=16).digest())
 
 
 # --- messages -------------------------------------------------------------------------------------
