@@ -11,9 +11,7 @@ from typing import Any, Self
 from aiecs.core.errors import ArchiveUnavailableError, InvalidInputError, LifecycleError
 from aiecs.core.interface.storage_interface import IPermanentStorageBackend
 from aiecs.infrastructure.persistence.archive import ClickHouseArchive, appended
-from aiecs.infrastructure.persistence.archive.connection import require_driver
 from aiecs.infrastructure.persistence.archive.group_writer import GroupWriter, Written
-from aiecs.infrastructure.persistence.archive.url import Address
 from aiecs.infrastructure.persistence.clickhouse_client import ClickHouseClient
 
 _CLOSING_SECONDS = 5.0
@@ -48,7 +46,7 @@ class ClickHousePermanentBackend(IPermanentStorageBackend):
         if client is not None and any(part is not None for part in given):
             raise InvalidInputError("a client names host, port, user and database already")
         named = ClickHouseClient(*given) if client is None else client
-        self._archive = _archive_at(named.address)
+        self._archive = ClickHouseArchive(named.address)
         self._lock = threading.Lock()
         self._writer: GroupWriter | None = None
 
@@ -56,7 +54,7 @@ class ClickHousePermanentBackend(IPermanentStorageBackend):
     def from_url(cls, url: str) -> Self:
         """A backend for `clickhouse://...` or `chdb:///...`; nothing is connected yet.
 
-        `InvalidInputError` for a URL that names none, `MissingExtraError` without the driver.
+        `InvalidInputError` for a URL that names none.
         """
         return cls(client=ClickHouseClient.from_url(url))
 
@@ -72,7 +70,8 @@ class ClickHousePermanentBackend(IPermanentStorageBackend):
         """Connect and make the tables; False if ClickHouse cannot be reached now.
 
         Appends then try to reach it themselves. `ArchiveAuthError` for a wrong password,
-        `ArchiveSchemaError` for a database with other tables of these names.
+        `ArchiveSchemaError` for a database with other tables of these names, `MissingExtraError`
+        without the driver.
         """
         with self._lock:
             writer = self._writer = self._writer or GroupWriter(self._archive)
@@ -147,8 +146,3 @@ class ClickHousePermanentBackend(IPermanentStorageBackend):
         if writer is None:
             raise LifecycleError("call initialize() first; after close() nothing can be appended")
         return await writer.write(written)
-
-
-def _archive_at(address: Address) -> ClickHouseArchive:
-    require_driver(address)
-    return ClickHouseArchive(address)
