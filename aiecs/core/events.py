@@ -16,13 +16,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from aiecs.core.errors import CorruptRecordError
+from aiecs.core.errors import CorruptRecordError, StoreFullError
 from aiecs.core.interface.store import INCARNATION, NOW, Append, Arg, Op, Result
+from aiecs.core.keys import bucket_of
 
 OUTBOX = "_out"
 
 _NO_SEQUENCE = b"0"
 _STAMPS = 4
+_STAMP_BYTES = 60
+#: What ends something is never refused: it makes room, and somebody may have a right to it.
+_ENDS = frozenset({"deleted", "expired", "emptied"})
 _json = msgspec.json.Encoder().encode
 _header = msgspec.json.Decoder(list[str | None]).decode
 
@@ -67,24 +71,40 @@ def header(kind: About, *ids: str | None) -> bytes:
     return _json([kind, *ids])
 
 
+class Noted(NamedTuple):
+    """How much has been written to a bucket's outbox, or was about to be."""
+
+    events: int = 0
+    size: int = 0
+
+
 class Events:
-    """The operations that an engine adds to its writes; none without an archive."""
+    """The operations that an engine adds to its writes; none without an archive.
+
+    `refusal`, when it is set, says why no more events are taken: writes then end in
+    `StoreFullError` before they begin, but for those that remove something.
+    """
 
     def __init__(self, *, wanted: bool = False) -> None:
         self.wanted = wanted
+        self.refusal = ""
+        self._noted: dict[int, Noted] = {}
 
     def event(
         self, record: bytes, kind: About, *ids: str | None, of: Result | None = None
     ) -> tuple[Op, ...]:
         """One event; `of` is the record's place in its log."""
-        return (_event((record,), header(kind, *ids), of),) if self.wanted else ()
+        return (_event((record,), self._head(record, kind, *ids), of),) if self.wanted else ()
 
     def several(self, items: Sequence[bytes], of: Result, *ids: str) -> tuple[Op, ...]:
         """An event for each message that one operation appends."""
         if not self.wanted:
             return ()
+        head = header(About.SEVERAL, *ids)
+        size = sum(map(len, items)) + len(items) * (len(head) + _STAMP_BYTES)
+        self._note(ids[0], Noted(len(items), size))
         numbered = tuple(b"%d %s" % pair for pair in enumerate(items))
-        return (_event(numbered, header(About.SEVERAL, *ids), of),)
+        return (_event(numbered, head, of),)
 
     def change(self, session_id: str, happened: str, values: dict[str, Any]) -> tuple[Op, ...]:
         """What happened to a session, with the values that it brought."""
@@ -98,15 +118,44 @@ class Events:
         """An event of which each call brings the record and the header."""
         return (_event((record,), head, of),) if self.wanted else ()
 
-    def heads(self, kind: About, *ids: str | None) -> tuple[bytes, ...]:
+    def heads(self, record: bytes, kind: About, *ids: str | None) -> tuple[bytes, ...]:
         """The header for a call of such a plan."""
-        return (header(kind, *ids),) if self.wanted else ()
+        return (self._head(record, kind, *ids),) if self.wanted else ()
 
     def changed(self, session_id: str, happened: str, values: dict[str, Any]) -> tuple[bytes, ...]:
         """The record and the header of a change."""
         if not self.wanted:
             return ()
-        return _json(values), header(About.SESSION, session_id, happened)
+        record = _json(values)
+        return record, self._head(record, About.SESSION, session_id, happened)
+
+    # --- for whoever ships them -----------------------------------------------------------------
+
+    @property
+    def has_noted(self) -> bool:
+        """Whether anything was noted since `take_noted`."""
+        return bool(self._noted)
+
+    def take_noted(self) -> dict[int, Noted]:
+        """What was noted since the last call, by bucket. The write itself may not be done yet."""
+        noted, self._noted = self._noted, {}
+        return noted
+
+    def _head(self, record: bytes, kind: About, *ids: str | None) -> bytes:
+        head = header(kind, *ids)
+        noted = Noted(1, len(record) + len(head) + _STAMP_BYTES)
+        ends = kind is About.THREAD or (kind is About.SESSION and ids[-1] in _ENDS)
+        self._note(ids[0] or "", noted, refuse=not ends)
+        return head
+
+    def _note(self, name: str, new: Noted, *, refuse: bool = True) -> None:
+        if refuse and self.refusal:
+            raise StoreFullError(self.refusal)
+        noted, bucket = self._noted, bucket_of(name)
+        known = noted.get(bucket)
+        if known is not None:
+            new = Noted(known.events + new.events, known.size + new.size)
+        noted[bucket] = new
 
 
 def _event(records: tuple[bytes | Arg, ...], head: bytes | Arg, of: Result | None) -> Append:

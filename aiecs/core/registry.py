@@ -19,6 +19,9 @@ from aiecs.core.settings import Settings
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
+    from aiecs.core.archiving import Archiving
+    from aiecs.core.interface.storage_interface import IPermanentStorageBackend
+
 GROUP = "aiecs.stores"
 
 Opener = Callable[[str, Settings], Store]
@@ -36,6 +39,7 @@ _SCHEMES |= {
     for kind in ("", "+cluster", "+sentinel")
 }
 _CLIENT = f"{_OPENERS}:redis_client_of"
+_ARCHIVE = f"{_OPENERS}:open_archive"
 
 
 def open_store(url: str, settings: Settings) -> Store:
@@ -74,6 +78,16 @@ def _load(name: str) -> Any:
 def redis_client_of(store: Store) -> Any:
     """A `RedisClient` for the server that a Redis store is on; None for any other store."""
     return _load(_CLIENT)(store) if store.capabilities.name == "redis" else None
+
+
+def open_archive(
+    archive: str | IPermanentStorageBackend, store: Store, settings: Settings
+) -> Archiving:
+    """What brings a store's events into an archive, by URL, or into an application's own backend.
+
+    Nothing is connected yet. `InvalidInputError`, `MissingExtraError`.
+    """
+    return cast("Archiving", _load(_ARCHIVE)(archive, store, settings))
 
 
 # --- stores that a process shares -----------------------------------------------------------------

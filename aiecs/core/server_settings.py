@@ -86,10 +86,7 @@ class ServerSettings:
     ] = 1
     clickhouse_enabled: Annotated[
         bool,
-        env(
-            "CLICKHOUSE_ENABLED",
-            "Archive to ClickHouse. Not in this version yet: nothing is archived.",
-        ),
+        env("CLICKHOUSE_ENABLED", "Archive every write to ClickHouse."),
     ] = False
     clickhouse_host: Annotated[str, env("CLICKHOUSE_HOST", "ClickHouse host.", **_HOST)] = (
         "localhost"

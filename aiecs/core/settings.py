@@ -62,10 +62,50 @@ class Settings(ServerSettings):
         env(
             "AIECS_ARCHIVE_URL",
             "The archive, as a URL: `clickhouse://host:8123/db`, `chdb:///path`. "
-            "Wins over `CLICKHOUSE_*`. Not in this version yet: nothing is archived.",
+            "Wins over `CLICKHOUSE_*`.",
             **URL,
         ),
     ] = None
+    archive_ship: Annotated[
+        bool,
+        env(
+            "AIECS_ARCHIVE_SHIP",
+            "Bring events into the archive from this process; false leaves it to "
+            "`aiecs archive ship`.",
+        ),
+    ] = True
+    archive_outbox_bytes: Annotated[
+        int,
+        env(
+            "AIECS_ARCHIVE_OUTBOX_BYTES",
+            "Bytes of events that may wait for the archive in the store.",
+            ge=1024 * 1024,
+        ),
+    ] = 1024 * 1024 * 1024
+    archive_outbox_seconds: Annotated[
+        float,
+        env(
+            "AIECS_ARCHIVE_OUTBOX_SECONDS",
+            "Seconds that an event may wait for the archive; 0: as long as there is room.",
+            ge=0,
+        ),
+    ] = 0.0
+    archive_when_full: Annotated[
+        Literal["refuse", "drop_oldest"],
+        env(
+            "AIECS_ARCHIVE_WHEN_FULL",
+            "What happens beyond: new writes are refused, or the oldest events are given up.",
+        ),
+    ] = "refuse"
+    archive_read_timeout: Annotated[
+        float,
+        env(
+            "AIECS_ARCHIVE_READ_TIMEOUT",
+            "Seconds that a history waits for what the archive holds of it.",
+            gt=0,
+            le=60,
+        ),
+    ] = 0.25
     key_prefix: Annotated[
         str,
         env(

@@ -42,6 +42,7 @@ METHODS = [
     ("health_check", ()),
     ("get_metrics", ()),
     ("recount", ()),
+    ("archive_barrier", ()),
 ]
 
 

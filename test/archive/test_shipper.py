@@ -18,7 +18,8 @@ from aiecs.core.events import OUTBOX
 from aiecs.core.interface.store import BUCKETS, Batch, Put, Read
 from aiecs.core.keys import bucket_of
 from aiecs.domain.context import services
-from aiecs.infrastructure.persistence.archive import manifests, shipper
+from aiecs.infrastructure.persistence.archive import backlog, gate, manifests, shipper
+from aiecs.infrastructure.persistence.archive.destination import ArchiveDestination
 from aiecs.infrastructure.persistence.archive.leases import GROUPS, Lease, home_of
 from aiecs.infrastructure.persistence.archive.outboxes import leave_hints
 from aiecs.infrastructure.persistence.archive.shipper import Shipper
@@ -63,6 +64,9 @@ class Recorder:
         if self.faults and self.faults[0][0] == where:
             raise self.faults.popleft()[1]
 
+    def close(self):
+        pass
+
     def said(self):
         return Counter(
             row["content"] for table, row in self.rows if table == "context_conversations"
@@ -73,8 +77,9 @@ class Recorder:
 def archived(monkeypatch):
     """Engines are opened as with an archive; nobody waits long."""
     monkeypatch.setattr(services, "build", partial(services.build, archived=True))
-    monkeypatch.setattr(shipper, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(shipper, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(gate, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(gate, "_FIRST_PACE", 0.01)
+    monkeypatch.setattr(gate, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(shipper, "_LOOK_AROUND", BUCKETS)
 
 
@@ -107,13 +112,15 @@ def store_of(engine):
 
 @contextlib.asynccontextmanager
 async def shipping(store, archive, **options):
-    shipping = Shipper(store, archive, "test", linger=0.005, **options)
+    destination = ArchiveDestination(archive, "test")
+    shipping = Shipper(store, destination, linger=0.005, **options)
     task = asyncio.create_task(shipping.run())
     try:
         yield shipping
     finally:
         shipping.stop()
         await asyncio.wait_for(task, 10)
+        await destination.close()
 
 
 async def arrived(archive, expected):
@@ -192,7 +199,7 @@ async def test_a_refused_row_goes_aside_and_the_rest_arrives(engine):
     assert one.progress.dead == 2
     letters = []
     for group in range(GROUPS):
-        (log,) = await store_of(engine).apply(Batch(home_of(group), "", (Read(manifests.DEAD),)))
+        (log,) = await store_of(engine).apply(Batch(home_of(group), "", (Read(backlog.DEAD),)))
         letters += log.items
     heads = [json.loads(item.split(b"\n")[0]) for item in letters]
     assert [head["table"] for head in heads] == ["context_conversations"] * 2
@@ -216,7 +223,7 @@ async def test_a_wrong_password_is_an_alarm_and_can_be_mended(engine):
     async with shipping(store_of(engine), archive) as one:
 
         async def alarmed():
-            return one.progress.alarm == "wrong password"
+            return one.progress.alarm == "ArchiveAuthError: wrong password"
 
         await until(alarmed)
         await arrived(archive, expected)
@@ -256,16 +263,18 @@ class Deadly:
 async def test_killed_at_any_call_the_next_one_finishes(engine, monkeypatch, after):
     monkeypatch.setattr(shipper, "_LOOK_AROUND", 0)
     archive, store = Recorder(), store_of(engine)
+    destination = ArchiveDestination(archive, "test")
     expected: Counter[str] = Counter()
     for number in range(1, 40):
         expected += await say(engine, 15, f"{number} ")
         await leave_hints(store, map(bucket_of, SESSIONS))
-        doomed = Shipper(Deadly(store, number, after=after), archive, "test", linger=0.001)
+        doomed = Shipper(Deadly(store, number, after=after), destination, linger=0.001)
         with contextlib.suppress(asyncio.CancelledError, TimeoutError):
             async with asyncio.timeout(1):
-                await doomed._hold(number % GROUPS)
+                await doomed._hold(doomed._groups[number % GROUPS])
         for group in range(GROUPS):
             await store.apply(Batch(home_of(group), "", (RUN_OUT,)))
+    await destination.close()
     async with shipping(store, archive):
         await arrived(archive, expected)
         await until_empty(store)

@@ -12,7 +12,8 @@ from support.waiting import until
 
 from aiecs import ContextEngine
 from aiecs.domain.context import services
-from aiecs.infrastructure.persistence.archive import ClickHouseArchive, shipper
+from aiecs.infrastructure.persistence.archive import ClickHouseArchive, gate, shipper
+from aiecs.infrastructure.persistence.archive.destination import ArchiveDestination
 from aiecs.infrastructure.persistence.archive.shipper import Shipper
 from aiecs.infrastructure.persistence.stores.memory import MemoryStore
 
@@ -26,7 +27,7 @@ def archived(monkeypatch):
     """Engines are opened as with an archive; the shipper looks at every bucket in each round."""
     monkeypatch.setattr(services, "build", partial(services.build, archived=True))
     monkeypatch.setattr(shipper, "_LOOK_AROUND", 4_096)
-    monkeypatch.setattr(shipper, "_LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(gate, "LONGEST_PAUSE", 0.2)
 
 
 @pytest.fixture(params=["memory", "sqlite", *real.names()])
@@ -50,14 +51,15 @@ async def store(request, servers, prefix, tmp_path):
 @contextlib.asynccontextmanager
 async def shipping(store, archive):
     """A shipper at work, and its archive."""
-    one = Shipper(store, archive, "test", linger=0.05)
+    destination = ArchiveDestination(archive, "test")
+    one = Shipper(store, destination, linger=0.05)
     task = asyncio.create_task(one.run())
     try:
         yield one
     finally:
         one.stop()
         await asyncio.wait_for(task, 20)
-        archive.close()
+        await destination.close()
 
 
 async def talk(store):

@@ -8,6 +8,7 @@ from typing import TypeVar
 from aiecs.core.errors import InvalidInputError
 
 Item = TypeVar("Item")
+_LONGEST_WAIT = 86_400
 
 
 def wanted_count(limit: int | None) -> int | None:
@@ -26,3 +27,10 @@ def listed(items: Iterable[Item], what: str) -> list[Item]:
     except TypeError:
         raise InvalidInputError(f"{what} is a list, got {type(items).__name__}") from None
     return list(found)
+
+
+def seconds_of(value: float, what: str) -> float:
+    """A time to wait, in seconds; `InvalidInputError` for what is none."""
+    if type(value) not in (int, float) or not 0 < value <= _LONGEST_WAIT:  # nor NaN
+        raise InvalidInputError(f"{what} is seconds above 0, got {value!r}")
+    return float(value)

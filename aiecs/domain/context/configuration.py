@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aiecs.core.errors import InvalidInputError, LifecycleError
+from aiecs.core.interface.storage_interface import IPermanentStorageBackend
 from aiecs.core.interface.store import MAX_INTEGER, Store
 from aiecs.domain.context.arguments import listed
 from aiecs.domain.context.monitoring import Observer
@@ -117,3 +118,17 @@ def checked_store(store: str | Store | None) -> str | Store | None:
     if isinstance(store, type) or not all(map(callable, methods)):
         raise InvalidInputError(f"store is a URL or a Store, got {type(store).__name__}")
     return store
+
+
+def checked_archive(archive: Any, backend: Any) -> str | IPermanentStorageBackend | None:
+    """The archive that was named; `InvalidInputError` for what names none, and for two."""
+    if archive is not None and backend is not None:
+        raise InvalidInputError("give archive= or permanent_backend=, not both")
+    if backend is not None:
+        if not isinstance(backend, IPermanentStorageBackend):
+            name = type(backend).__name__
+            raise InvalidInputError(f"permanent_backend is an IPermanentStorageBackend, got {name}")
+        return backend
+    if archive is None or (isinstance(archive, str) and "://" in archive):
+        return archive
+    raise InvalidInputError("archive is clickhouse://host:port/database or chdb:///directory")

@@ -6,10 +6,20 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Literal
 
 from aiecs.core.errors import InvalidInputError
-from aiecs.core.interface.storage_interface import ICheckpointerBackend, IStorageBackend
+from aiecs.core.interface.storage_interface import (
+    ICheckpointerBackend,
+    IPermanentStorageBackend,
+    IStorageBackend,
+)
 from aiecs.core.interface.store import Store
+from aiecs.domain.context.archive_calls import ArchiveCalls
 from aiecs.domain.context.checkpoint_calls import CheckpointCalls
-from aiecs.domain.context.configuration import Config, checked_observers, checked_store
+from aiecs.domain.context.configuration import (
+    Config,
+    checked_archive,
+    checked_observers,
+    checked_store,
+)
 from aiecs.domain.context.conversation_models import (
     AgentCommunicationMessage,
     ConversationParticipant,
@@ -21,12 +31,15 @@ from aiecs.domain.context.window import ContextWindow, latest_that_fit
 from aiecs.domain.task.task_context import TaskContext
 
 
-class ContextEngine(CheckpointCalls, IStorageBackend, ICheckpointerBackend):
+class ContextEngine(CheckpointCalls, ArchiveCalls, IStorageBackend, ICheckpointerBackend):
     """Sessions, conversations, task contexts, checkpoints and agent conversations of AI systems.
 
     `store`: a URL (`memory://`, `sqlite:///file.db`, `redis://host:6379/1`, ...) or a `Store`;
     without it `AIECS_STORE_URL`, then Redis from `REDIS_URL` or `REDIS_HOST` and its kin.
     `use_existing_redis`: share the process's connections to that Redis.
+    `archive`: the URL of a cold archive (`clickhouse://host:8123/db`, `chdb:///directory`) that
+    every write is brought into; without it `AIECS_ARCHIVE_URL`, then `CLICKHOUSE_*` if
+    `CLICKHOUSE_ENABLED`. `permanent_backend`: a place of your own for that, instead.
     `session_ttl`, `checkpoint_ttl`: seconds after the last write, None for never; by default 24 h
     and 7 days on Redis and in memory, never on SQLite.
     `max_messages_per_session`: keep only so many of the newest; None, the default, keeps all.
@@ -50,7 +63,7 @@ class ContextEngine(CheckpointCalls, IStorageBackend, ICheckpointerBackend):
         archive: str | None = None,
         compression_config: Any = None,
         llm_client: Any = None,
-        permanent_backend: Any = None,
+        permanent_backend: IPermanentStorageBackend | None = None,
         session_ttl: float | None = ...,  # type: ignore[assignment]  # the store's default
         checkpoint_ttl: float | None = ...,  # type: ignore[assignment]  # as above
         max_messages_per_session: int | None = ...,  # type: ignore[assignment]  # AIECS_..., None
@@ -61,8 +74,6 @@ class ContextEngine(CheckpointCalls, IStorageBackend, ICheckpointerBackend):
     ) -> None:
         if on_outage != "fail":
             raise InvalidInputError(f"on_outage is 'fail', got {on_outage!r}")
-        if archive is not None or permanent_backend is not None:
-            raise InvalidInputError("this version has no archive: leave archive= out")
         config = Config(
             session_ttl=session_ttl,
             checkpoint_ttl=checkpoint_ttl,
@@ -71,7 +82,8 @@ class ContextEngine(CheckpointCalls, IStorageBackend, ICheckpointerBackend):
             operation_timeout=operation_timeout,
             observers=checked_observers(observers),
         )
-        super().__init__(checked_store(store), config, share=use_existing_redis)
+        cold = checked_archive(archive, permanent_backend)
+        super().__init__(checked_store(store), config, share=use_existing_redis, archive=cold)
         self.compression_config = compression_config
         self.llm_client = llm_client
 
@@ -220,14 +232,22 @@ class ContextEngine(CheckpointCalls, IStorageBackend, ICheckpointerBackend):
         *,
         before: int | None = None,
         after: int | None = None,
+        include_archived: bool | None = None,
     ) -> list[ConversationMessage]:
         """The latest `limit` messages, oldest first; all of them for None or less than 1.
 
         `before=seq` gives the latest of those before that message (page back), `after=seq` the
         first of those after it (go on reading). [] if the session is unknown. What cannot be
         decoded is left out, counted in `health_check`, and replaced by an older message.
+
+        With an archive, what the session held before it expired, or before it was trimmed, comes
+        first where the store alone has fewer than `limit`: if the archive answers within
+        `AIECS_ARCHIVE_READ_TIMEOUT`; else that gap is counted in `health_check`.
+        `include_archived=True`: `ArchiveUnavailableError` instead of a gap; False: the store alone.
         """
-        return await self._on.conversations.history(session_id, limit, before=before, after=after)
+        return await self._on.conversations.history(
+            session_id, limit, before=before, after=after, include_archived=include_archived
+        )
 
     @operation
     async def build_context(

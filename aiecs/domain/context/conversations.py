@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aiecs.core.errors import InvalidInputError
+from aiecs.core.errors import InvalidInputError, LifecycleError
 from aiecs.core.events import About
 from aiecs.core.ids import check_id
 from aiecs.core.interface.store import (
@@ -20,6 +20,7 @@ from aiecs.core.interface.store import (
     Trim,
 )
 from aiecs.domain.context.arguments import listed, wanted_count
+from aiecs.domain.context.earlier import Earlier
 from aiecs.domain.context.history import PAGE, History
 from aiecs.domain.context.idempotency import IdempotentWrites, Once, digest_of
 from aiecs.domain.context.messages import (
@@ -42,11 +43,18 @@ _ROOM_FOR_OPS = 64 * 1024
 class Conversations:
     """The messages of sessions."""
 
-    def __init__(self, runtime: Runtime, sessions: Sessions, cache: TailCache) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        sessions: Sessions,
+        cache: TailCache,
+        earlier: Earlier | None = None,
+    ) -> None:
         self._runtime = runtime
         self._sessions = sessions
+        self._has_archive = earlier is not None
         self._once = IdempotentWrites(runtime, sessions)
-        self._history = History(runtime, cache)
+        self._history = History(runtime, cache, earlier)
         keep = runtime.max_messages
         self._trim: tuple[Op, ...] = () if keep is None else (Trim("m", keep=keep),)
         self._events = runtime.events
@@ -80,10 +88,11 @@ class Conversations:
         item = encode_message(message)
         tokens = tokens_of(message) if metadata else None
         if tokens is None:
-            args: tuple[Any, ...] = (item, *self._events.heads(About.MESSAGE, session_id))
+            head = self._events.heads(item, About.MESSAGE, session_id)
+            args: tuple[Any, ...] = (item, *head)
             results = await self._sessions.run(session_id, self._plain, args)
         else:
-            head = self._events.heads(About.MESSAGE, session_id)
+            head = self._events.heads(item, About.MESSAGE, session_id)
             args = (item, tokens.read, tokens.written, *head)
             results = await self._sessions.run(session_id, self._counted, args)
         self._count(1, results)
@@ -130,16 +139,25 @@ class Conversations:
         *,
         before: int | None = None,
         after: int | None = None,
+        include_archived: bool | None = None,
     ) -> list[ConversationMessage]:
         """Messages, oldest first. See `ContextEngine.get_conversation_history`."""
         place_of(session_id)  # refuses what cannot be an id before it is looked up anywhere
-        wanted = wanted_count(limit)
+        wanted, archived = wanted_count(limit), self._checked(include_archived)
         if before is None and after is None and wanted is not None and wanted <= PAGE:
-            return await self._history.latest(session_id, wanted)
+            return await self._history.latest(session_id, wanted, archived)
         stop, start = _sequence(before, "before"), _sequence(after, "after")
         if start is not None and wanted is not None:
-            return await self._history.after(session_id, start, wanted, stop)
-        return await self._history.before(session_id, wanted, stop, -1 if start is None else start)
+            return await self._history.after(session_id, start, wanted, stop, archived)
+        start = -1 if start is None else start
+        return await self._history.before(session_id, wanted, stop, start, archived)
+
+    def _checked(self, archived: bool | None) -> bool | None:
+        if archived not in (None, True, False):
+            raise InvalidInputError(f"include_archived is True, False or None, got {archived!r}")
+        if archived and not self._has_archive:
+            raise LifecycleError("there is no archive that history could be read from")
+        return archived
 
     async def length(self, session_id: str) -> int:
         """How many messages a session holds; 0 when it is unknown."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aiecs.core.errors import ConflictError
-from aiecs.core.interface.store import Arg, Batch, Call, LogSlice, Plan, Read
+from aiecs.core.interface.store import MAX_INTEGER, Arg, Batch, Call, LogSlice, Plan, Read
+from aiecs.domain.context.earlier import Earlier, Hot, Span
 from aiecs.domain.context.messages import Row, decode_items, to_messages
 from aiecs.domain.context.models import ConversationMessage
 from aiecs.domain.context.runtime import Runtime
@@ -20,24 +21,46 @@ _NEWEST = Plan("history", Read("m", Arg(0), Arg(1), Arg(2), base=Arg(3)))
 class History:
     """The messages of sessions, oldest first."""
 
-    def __init__(self, runtime: Runtime, cache: TailCache) -> None:
+    def __init__(self, runtime: Runtime, cache: TailCache, earlier: Earlier | None) -> None:
         self._runtime = runtime
         self._cache = cache
+        self._earlier = earlier
 
-    async def latest(self, session_id: str, limit: int) -> list[ConversationMessage]:
-        """The newest `limit` messages (1 to 500); none when the session is unknown."""
+    async def latest(
+        self, session_id: str, limit: int, archived: bool | None
+    ) -> list[ConversationMessage]:
+        """The newest `limit` messages (1 to 500); none when the session is unknown.
+
+        `archived`: whether what the archive holds is joined to what is hot; None: if it answers.
+        """
         tail = self._cache.get(session_id)
         enough = tail is not None and (len(tail.rows) >= limit or tail.whole())
         if tail is not None and enough:
             found = await self._newest(session_id, tail.next - 1, None, limit + 1, tail.base)
             if tail.continues(found):
                 self._cache.hits += 1
-                grown = self._grown(session_id, tail, found)
-                return to_messages(grown.rows[-limit:])
+                rows = self._grown(session_id, tail, found).rows[-limit:]
+                if len(rows) < limit and self._earlier is not None:
+                    span = Span(limit - len(rows))
+                    rows = await self._before(session_id, found, span, archived) + rows
+                return to_messages(rows)
         self._cache.misses += 1
         if not enough or len(found.items) <= limit:
             found = await self._newest(session_id, None, None, limit, None)
-        return await self._fresh(session_id, limit, found)
+        rows = await self._fresh(session_id, limit, found)
+        if len(rows) < limit and self._earlier is not None:
+            span = Span(limit - len(rows))
+            rows = await self._before(session_id, found, span, archived) + rows
+        return to_messages(rows)
+
+    async def _before(
+        self, session_id: str, found: LogSlice, span: Span, archived: bool | None
+    ) -> list[Row]:
+        """What the archive holds of it before what is hot."""
+        if self._earlier is None or archived is False:
+            return []
+        hot = Hot(found.epoch, found.base)
+        return await self._earlier.rows(session_id, hot, span, insist=archived is True)
 
     def _grown(self, session_id: str, tail: Tail, found: LogSlice) -> Tail:
         new: list[Row] = []
@@ -48,9 +71,7 @@ class History:
             self._cache.put(session_id, grown)
         return grown
 
-    async def _fresh(
-        self, session_id: str, limit: int, found: LogSlice
-    ) -> list[ConversationMessage]:
+    async def _fresh(self, session_id: str, limit: int, found: LogSlice) -> list[Row]:
         if not found.items:
             self._cache.put(session_id, None)
             return []
@@ -63,10 +84,15 @@ class History:
             rows = self._decode(session_id, older.first, older.items) + rows
             first = older.first
         self._cache.put(session_id, tail_of(found, first, rows))
-        return to_messages(rows[-limit:])
+        return rows[-limit:]
 
     async def before(
-        self, session_id: str, limit: int | None, before: int | None = None, after: int = 0
+        self,
+        session_id: str,
+        limit: int | None,
+        before: int | None = None,
+        after: int = -1,
+        archived: bool | None = None,
     ) -> list[ConversationMessage]:
         """The newest `limit` messages (None: all) of those after `after` and before `before`.
 
@@ -74,17 +100,25 @@ class History:
         rewind or redaction meanwhile starts the reading over.
         """
         for _ in range(_RESTARTS):
-            rows = await self._backwards(session_id, limit, before, after + 1)
-            if rows is not None:
-                return to_messages(rows if limit is None else rows[-limit:])
+            found = await self._backwards(session_id, limit, before, after + 1)
+            if found is None:
+                continue
+            end, rows = found
+            rows = rows if limit is None else rows[-limit:]
+            if limit is None or len(rows) < limit:
+                missing = None if limit is None else limit - len(rows)
+                span = Span(missing, after + 1, MAX_INTEGER if before is None else before)
+                rows = await self._before(session_id, end, span, archived) + rows
+            return to_messages(rows)
         raise ConflictError(f"session {session_id!r} is rewound all the time")
 
     async def _backwards(
         self, session_id: str, limit: int | None, stop: int | None, start: int
-    ) -> list[Row] | None:
+    ) -> tuple[LogSlice, list[Row]] | None:
+        """The rows, and the log as the last page of them shows it."""
         pages: list[list[Row]] = []
         count, size, epoch, base = 0, _FIRST_PAGE, None, None
-        while limit is None or count < limit:
+        while True:
             found = await self._newest(session_id, start, stop, size, base)
             if epoch is not None and found.epoch != epoch:
                 return None
@@ -94,24 +128,32 @@ class History:
             pages.append(self._decode(session_id, found.first, found.items))
             count += len(pages[-1])
             stop, size = found.first, _next_size(found.items)
-            if stop <= max(start, base):
+            if stop <= max(start, base) or (limit is not None and count >= limit):
                 break
-        return [row for page in reversed(pages) for row in page]
+        return found, [row for page in reversed(pages) for row in page]
 
     async def after(
-        self, session_id: str, after: int, limit: int, before: int | None
+        self,
+        session_id: str,
+        after: int,
+        limit: int,
+        before: int | None,
+        archived: bool | None,
     ) -> list[ConversationMessage]:
         """The oldest `limit` messages of those after `after` (and before `before`)."""
         rows: list[Row] = []
         size = _FIRST_PAGE
-        while len(rows) < limit:
-            wanted = min(size, limit - len(rows))
-            found = await self._oldest(session_id, after + 1, before, wanted)
-            if not found.items:
-                break
-            rows += self._decode(session_id, found.first, found.items)
-            after, size = found.first + len(found.items) - 1, _next_size(found.items)
-        return to_messages(rows)
+        end = await self._oldest(session_id, after + 1, before, min(size, limit))
+        if self._earlier is not None and (not end.epoch or after + 1 < end.base):
+            span = Span(limit, after + 1, MAX_INTEGER if before is None else before, newest=False)
+            rows = await self._before(session_id, end, span, archived)
+        while end.items and len(rows) < limit:
+            rows += self._decode(session_id, end.first, end.items)
+            after, size = end.first + len(end.items) - 1, _next_size(end.items)
+            if len(rows) < limit:
+                wanted = min(size, limit - len(rows))
+                end = await self._oldest(session_id, after + 1, before, wanted)
+        return to_messages(rows[:limit])
 
     async def _newest(
         self, session_id: str, start: int | None, stop: int | None, limit: int, base: int | None

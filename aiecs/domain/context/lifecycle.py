@@ -18,6 +18,8 @@ from aiecs.domain.context.configuration import (
 from aiecs.domain.context.monitoring import Monitor
 
 if TYPE_CHECKING:
+    from aiecs.core.archiving import Archiving
+    from aiecs.core.interface.storage_interface import IPermanentStorageBackend
     from aiecs.core.settings import Settings
     from aiecs.domain.context.backend import Backend
     from aiecs.domain.context.services import Services
@@ -28,23 +30,31 @@ _DRAIN_SECONDS = 5.0
 
 
 _FALLEN_BACK = "Redis was not reachable at start: data is kept in this process only"
-_NO_ARCHIVE = "an archive is configured, but this version has none: nothing is archived"
 
 
 class _Open(NamedTuple):
     backend: Backend
     services: Services
     config: Config
+    archiving: Archiving | None
 
 
 class Lifecycle:
     """An engine that is open between `initialize()` and `close()`."""
 
-    def __init__(self, store: str | Store | None, config: Config, *, share: bool) -> None:
+    def __init__(
+        self,
+        store: str | Store | None,
+        config: Config,
+        *,
+        share: bool,
+        archive: str | IPermanentStorageBackend | None = None,
+    ) -> None:
         self.monitor = Monitor(config.observers)
         self._config = config
         self._named = store
         self._share = share
+        self._archive = archive
         self._opening: Opening[_Open] = Opening()
         self._redis: Any = None
         # Services while open; else what raises LifecycleError on any use.
@@ -72,16 +82,31 @@ class Lifecycle:
         config = self._config.with_settings(settings)
         settings = replace(settings, operation_timeout=config.operation_timeout)
         backend = await open_backend(self._named, settings, share=self._share)
+        try:
+            archiving = self._open_archive(backend.store, settings)
+        except BaseException:
+            await backend.release()
+            raise
         services = build(
             backend.store,
             config,
             self.monitor,
             cache_bytes=settings.tail_cache_bytes,
-            concerns=_concerns(backend, settings),
+            archiving=archiving,
+            cold_seconds=settings.archive_read_timeout,
+            concerns=(_FALLEN_BACK,) if backend.fallback else (),
         )
         services.maintenance.start()
+        if archiving is not None:
+            archiving.start(services.runtime.events)
         self._on = services
-        return _Open(backend, services, config)
+        return _Open(backend, services, config, archiving)
+
+    def _open_archive(self, store: Store, settings: Settings) -> Archiving | None:
+        from aiecs.core import registry
+
+        archive = settings.archive_url if self._archive is None else self._archive
+        return None if archive is None else registry.open_archive(archive, store, settings)
 
     async def close(self) -> None:
         """Bring what is pending to the store and give back what this engine opened. Idempotent.
@@ -100,6 +125,8 @@ class Lifecycle:
         try:
             if redis is not None:
                 await redis.close()
+            if opened.archiving is not None:
+                await _close_archive(opened.archiving)
         finally:
             await opened.backend.release()
 
@@ -144,10 +171,7 @@ class Lifecycle:
         return ttl_of(opened.config.checkpoint_ttl, CHECKPOINT_TTL, expires=expires)
 
 
-def _concerns(backend: Backend, settings: Settings) -> tuple[str, ...]:
-    """What health tells of this configuration, for as long as the engine is open."""
-    found = (_FALLEN_BACK,) if backend.fallback else ()
-    if settings.archive_url is None:
-        return found
-    logger.warning(_NO_ARCHIVE)
-    return (*found, _NO_ARCHIVE)
+async def _close_archive(archiving: Archiving) -> None:
+    waiting = await archiving.close(_DRAIN_SECONDS)
+    if waiting:
+        logger.warning("closed with %d events that wait for the archive", waiting)

@@ -24,6 +24,8 @@ from aiecs.core.interface.store import (
     now_plus,
 )
 from aiecs.core.keys import bucket_of
+from aiecs.domain.context.archive_health import ArchiveHealth
+from aiecs.domain.context.cold import Cold
 from aiecs.domain.context.groups import read_session, read_thread
 from aiecs.domain.context.indexes import SESSIONS, THREADS, IndexPlace, pages
 from aiecs.domain.context.monitoring import Monitor
@@ -52,12 +54,14 @@ class Maintenance:
         runtime: Runtime,
         monitor: Monitor,
         cache: TailCache,
+        cold: Cold,
         *,
         concerns: tuple[str, ...] = (),
     ) -> None:
         self._runtime = runtime
         self._monitor = monitor
         self._cache = cache
+        self._cold = cold
         self._lasting = concerns
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -176,11 +180,12 @@ class Maintenance:
     async def health(self) -> dict[str, Any]:
         """How the engine is, never raising. See `ContextEngine.health_check`."""
         # All at once: together they take no longer than the slowest.
-        answered, refused, counted, examined = await asyncio.gather(
+        answered, refused, counted, examined, archive = await asyncio.gather(
             self._runtime.store.ping(),
             self._try_to_write(),
             self._runtime.counters.totals(),
             self._examine(),
+            self._cold.health(),
             return_exceptions=True,
         )
         totals = None if isinstance(counted, BaseException) else counted
@@ -189,6 +194,8 @@ class Maintenance:
         issues = _issues(answered if answered is not None else counted, refused, readable=readable)
         found = [] if isinstance(examined, BaseException) else examined
         issues += [*self._concerns(), *(str(one) for one in found if one.level == "fail")]
+        if isinstance(archive, ArchiveHealth):
+            issues += archive.issues
         status = "unhealthy" if not readable else "degraded" if issues else "healthy"
         name = self._runtime.store.capabilities.name
         return {
@@ -200,6 +207,7 @@ class Maintenance:
             "issues": issues,
             "warnings": [str(one) for one in found if one.level == "warn"],
             "server": [one._asdict() for one in found],
+            "archive": archive.state if isinstance(archive, ArchiveHealth) else {},
             "timestamp": utcnow().isoformat(),
         }
 
@@ -244,6 +252,7 @@ class Maintenance:
             "storage_backend": name,
             "redis_connected": name == "redis",
             "transport": self._transport(),
+            "archive": (await self._cold.health()).state,
             "timestamp": utcnow().isoformat(),
         }
 

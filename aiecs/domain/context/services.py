@@ -6,10 +6,12 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from aiecs.core.archiving import Archiving
 from aiecs.core.errors import StoreError
 from aiecs.core.interface.store import Store
 from aiecs.domain.context.agent_conversations import AgentConversations
 from aiecs.domain.context.checkpoints import Checkpoints
+from aiecs.domain.context.cold import Cold
 from aiecs.domain.context.configuration import (
     CHECKPOINT_TTL,
     SESSION_TTL,
@@ -19,6 +21,7 @@ from aiecs.domain.context.configuration import (
 )
 from aiecs.domain.context.conversations import Conversations
 from aiecs.domain.context.deletions import Deletions
+from aiecs.domain.context.earlier import Earlier
 from aiecs.domain.context.maintenance import Maintenance
 from aiecs.domain.context.monitoring import Monitor
 from aiecs.domain.context.runtime import Runtime
@@ -43,6 +46,7 @@ class Services:
     agents: AgentConversations
     deletions: Deletions
     maintenance: Maintenance
+    cold: Cold
 
     async def close(self, seconds: float) -> int:
         """End what runs in the background and bring the totals to the store.
@@ -65,7 +69,9 @@ def build(
     monitor: Monitor,
     *,
     cache_bytes: int,
+    archiving: Archiving | None = None,
     archived: bool = False,
+    cold_seconds: float = 0.25,
     concerns: tuple[str, ...] = (),
 ) -> Services:
     """The services on `store`, whose kind decides what `...` means for a TTL."""
@@ -77,19 +83,23 @@ def build(
         strict_sessions=config.strict_sessions,
         max_messages=config.max_messages_per_session,
         timeout=config.operation_timeout,
-        archived=archived,
+        archived=archived or archiving is not None,
     )
     sessions, cache = Sessions(runtime), TailCache(cache_bytes)
+    reader = None if archiving is None else archiving.reader
+    earlier = None if reader is None else Earlier(runtime, reader, cold_seconds)
+    cold = Cold(runtime, archiving, earlier)
     return Services(
         runtime=runtime,
         sessions=sessions,
         listing=SessionListing(runtime),
-        conversations=Conversations(runtime, sessions, cache),
+        conversations=Conversations(runtime, sessions, cache, earlier),
         task_contexts=TaskContexts(runtime, sessions),
         checkpoints=Checkpoints(runtime, sessions),
         agents=AgentConversations(runtime, sessions),
         deletions=Deletions(runtime),
-        maintenance=Maintenance(runtime, monitor, cache, concerns=concerns),
+        maintenance=Maintenance(runtime, monitor, cache, cold, concerns=concerns),
+        cold=cold,
     )
 
 

@@ -41,6 +41,8 @@ from aiecs.domain.context.indexes import announce_session
 from aiecs.domain.context.models import SessionMetrics
 from aiecs.domain.context.runtime import REFUSED_BEFORE, Runtime
 from aiecs.domain.context.session_record import (
+    ARCHIVED,
+    NOTHING_ARCHIVED,
     check_status,
     metadata_fields,
     read_session,
@@ -165,12 +167,13 @@ class Sessions:
 
         Without an id it gets a UUIDv7. `SessionExistsError` if the id belongs to another user.
         """
+        minted = session_id is None
         session_id = new_session_id() if session_id is None else check_id(session_id, "session_id")
         if user_id != "":
             check_id(user_id, "user_id")
         put, _ = metadata_fields(metadata)
         for _ in range(_ATTEMPTS):
-            created = await self._create(session_id, user_id, put)
+            created = await self._create(session_id, user_id, put, minted=minted)
             session = created or await self.get(session_id)
             if session is None:
                 continue
@@ -182,13 +185,15 @@ class Sessions:
         raise _unsettled(session_id)
 
     async def _create(
-        self, session_id: str, user_id: str, put: dict[str, bytes]
+        self, session_id: str, user_id: str, put: dict[str, bytes], *, minted: bool = False
     ) -> SessionMetrics | None:
         """The session if this call created it; None when there is one (or to try again)."""
         bucket, group = place_of(session_id)
         head = {"~i": NEW_INCARNATION, "l": NOW, **put}
         if user_id:
             head["u"] = user_id.encode()
+        if minted and self._events.wanted:
+            head[ARCHIVED] = NOTHING_ARCHIVED
         before = await announce_session(self._runtime, session_id, user_id)
         told = {"user_id": user_id, **told_metadata(put)}
         born = (Put("", head, if_absent="abort"), RequireBefore(before), Clock())

@@ -8,13 +8,12 @@ replica that lags) makes the comparison fail, and the tail is read anew.
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
-from collections import OrderedDict
 from operator import itemgetter
 from typing import NamedTuple
 
 from aiecs.core.interface.store import LogSlice
+from aiecs.core.lru import SizedLru
 from aiecs.domain.context.messages import Row
 
 DEFAULT_BYTES = 32 * 1024 * 1024
@@ -76,46 +75,20 @@ def _size(items: list[bytes]) -> int:
     return sum(map(len, items)) + _ROW_OVERHEAD * len(items)
 
 
-class TailCache:
+class TailCache(SizedLru[str, Tail]):
     """Least recently used tails within a bound of bytes (of the stored form, with an allowance).
 
-    Safe from any thread: a tail is never changed, only replaced.
+    Safe from any thread: a tail is never changed, only replaced. Clearing it leaves the counts.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._tails: OrderedDict[str, Tail] = OrderedDict()
-        self._bytes = 0
+        super().__init__(max_bytes)
         self.hits = 0
         self.misses = 0
 
-    def get(self, session_id: str) -> Tail | None:
-        """The tail held for a session."""
-        with self._lock:
-            tail = self._tails.get(session_id)
-            if tail is not None:
-                self._tails.move_to_end(session_id)
-        return tail
-
     def put(self, session_id: str, tail: Tail | None) -> None:
-        """Hold this tail (None: no longer any), and drop the least recently used ones."""
-        with self._lock:
-            old = self._tails.pop(session_id, None)
-            if old is not None:
-                self._bytes -= old.size
-            if tail is None or tail.size > self._max_bytes // 8:
-                return
-            self._tails[session_id] = tail
-            self._bytes += tail.size
-            while self._bytes > self._max_bytes:
-                self._bytes -= self._tails.popitem(last=False)[1].size
-
-    def clear(self) -> None:
-        """Forget every tail; the counts of hits and misses stay."""
-        with self._lock:
-            self._tails.clear()
-            self._bytes = 0
+        """Hold this tail of a session; None: no longer any."""
+        self.hold(session_id, tail, 0 if tail is None else tail.size)
 
     @property
     def hit_rate(self) -> float:

@@ -39,7 +39,7 @@ class TaskContexts:
         if not isinstance(context, TaskContext):
             return False
         data = encode(context.to_dict(), what="task context", max_bytes=MAX_CONTEXT_BYTES)
-        head = self._runtime.events.heads(About.CONTEXT, session_id)
+        head = self._runtime.events.heads(data, About.CONTEXT, session_id)
         await self._sessions.run(session_id, self._put, (data, *head))
         return True
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from aiecs.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from aiecs.core.archiving import Archiving
+    from aiecs.core.interface.storage_interface import IPermanentStorageBackend
     from aiecs.core.interface.store import Store
     from aiecs.core.settings import Settings
     from aiecs.infrastructure.persistence.redis_client import RedisClient
@@ -49,3 +51,15 @@ def redis_client_of(store: Store) -> RedisClient | None:
 
     target = getattr(store, "target", None)
     return None if target is None else RedisClient(target)
+
+
+def open_archive(
+    archive: str | IPermanentStorageBackend, store: Store, settings: Settings
+) -> Archiving:
+    """What brings a store's events into `clickhouse://`, `chdb:///`, or a backend of the user's.
+
+    `MissingExtraError` without the packages that it needs; nothing is connected yet.
+    """
+    from aiecs.infrastructure.persistence.archive.opening import archiving_to
+
+    return archiving_to(archive, store, settings)

@@ -49,7 +49,7 @@ def test_replacing_and_dropping_gives_room():
 
     assert cache.get("a") is None
     assert cache.get("b")
-    assert cache._bytes == 100
+    assert cache._size == 100
 
 
 def test_one_tail_takes_no_more_than_an_eighth():

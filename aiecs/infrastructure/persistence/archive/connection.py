@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -177,14 +178,7 @@ def connect(address: Address) -> Connection:
 
     `MissingExtraError` without the driver.
     """
-    extra = "chdb" if address.path is not None else "clickhouse"
-    try:
-        import clickhouse_connect  # noqa: F401 - is it there?
-
-        if extra == "chdb":
-            import chdb  # noqa: F401 - is it there?
-    except ImportError:
-        raise MissingExtraError("this archive", extra) from None
+    require_driver(address)
     from aiecs.infrastructure.persistence.archive import faults
 
     try:
@@ -192,6 +186,18 @@ def connect(address: Address) -> Connection:
     except faults.RAISED as error:
         failed = faults.explain(error, "open", address.name)
     raise failed
+
+
+def require_driver(address: Address) -> None:
+    """`MissingExtraError` unless what this address needs is installed."""
+    extra = "chdb" if address.path is not None else "clickhouse"
+    needed = ("clickhouse_connect", "chdb") if extra == "chdb" else ("clickhouse_connect",)
+    try:
+        missing = [name for name in needed if find_spec(name) is None]
+    except ValueError:  # somebody has put None in its place
+        missing = [extra]
+    if missing:
+        raise MissingExtraError("this archive", extra)
 
 
 def _server(address: Address, transport: Transport) -> Client:

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from aiecs.core.interface.store import Append, Batch, Get, Op, Put, Store
+from aiecs.core.interface.store import Batch, Get, Op, Put, Store
+from aiecs.infrastructure.persistence.archive import backlog, letters
 from aiecs.infrastructure.persistence.archive.delivery import Dead
 from aiecs.infrastructure.persistence.archive.leases import Lease
-
-DEAD = "_dead"
 
 _KEY = "_manifest"
 _FIELD = "open"
@@ -31,20 +30,30 @@ class Range(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """Ranges under the token that they are delivered with."""
+    """Ranges under the token that they are delivered with.
+
+    `size` is in bytes, `oldest` the time of the oldest event in microseconds.
+    """
 
     token: str
     ranges: list[Range]
     sent: bool = False
+    size: int = 0
+    oldest: int = 0
+
+    @property
+    def events(self) -> int:
+        """How many there are."""
+        return sum(one.stop - one.start for one in self.ranges)
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Manifest).decode
 
 
-def drawn_up(ranges: Sequence[Range]) -> Manifest:
+def drawn_up(ranges: Sequence[Range], size: int = 0, oldest: int = 0) -> Manifest:
     """A new manifest."""
-    return Manifest(secrets.token_hex(8), list(ranges))
+    return Manifest(secrets.token_hex(8), list(ranges), size=size, oldest=oldest)
 
 
 async def found(store: Store, home: int) -> Manifest | None:
@@ -56,7 +65,13 @@ async def found(store: Store, home: int) -> Manifest | None:
 
 async def freeze(lease: Lease, manifest: Manifest) -> bool:
     """Write it down; False when the lease has changed hands."""
-    return await lease.apply(Put(_KEY, {_FIELD: _encode(manifest)}))
+    return await lease.apply(Put(_KEY, {_FIELD: _encode(manifest)}), backlog.begun(manifest.oldest))
+
+
+async def give_up(lease: Lease, manifest: Manifest) -> bool:
+    """Count its events as dropped; what is left is to cut them."""
+    lost = msgspec.structs.replace(manifest, sent=True)
+    return await lease.apply(Put(_KEY, {_FIELD: _encode(lost)}), backlog.dropped(manifest.events))
 
 
 async def mark_sent(lease: Lease, manifest: Manifest, dead: Sequence[Dead]) -> bool:
@@ -64,16 +79,11 @@ async def mark_sent(lease: Lease, manifest: Manifest, dead: Sequence[Dead]) -> b
     sent = msgspec.structs.replace(manifest, sent=True)
     ops: list[Op] = [Put(_KEY, {_FIELD: _encode(sent)})]
     if dead:
-        ops.append(Append(DEAD, tuple(map(_letter, dead))))
+        ops.append(letters.put(dead))
     return await lease.apply(*ops)
 
 
-async def close(lease: Lease) -> bool:
+async def close(lease: Lease, manifest: Manifest) -> bool:
     """Forget it: the outboxes are cut."""
-    return await lease.apply(Put(_KEY, {_FIELD: b""}))
-
-
-def _letter(dead: Dead) -> bytes:
-    bucket, number, item = dead.shipped
-    head = {"bucket": bucket, "number": number, "table": dead.table, "reason": dead.reason}
-    return _encode(head) + b"\n" + item
+    done = backlog.done(manifest.events, manifest.size)
+    return await lease.apply(Put(_KEY, {_FIELD: b""}), *done)

@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aiecs.core.events import OUTBOX
+from aiecs.core.errors import CorruptRecordError
+from aiecs.core.events import OUTBOX, told
 from aiecs.core.interface.store import (
     BUCKETS,
+    MAX_INTEGER,
     NOW,
     Batch,
     IndexDelete,
@@ -32,7 +34,6 @@ from aiecs.infrastructure.persistence.archive.rows import Shipped
 
 _HINTS = "_hints"
 _AT_ONCE = 32
-_LEAST = 8
 _PAGE = 1_000
 
 
@@ -83,17 +84,23 @@ class Outboxes:
             found += [bucket for bucket, log in zip(buckets, logs, strict=True) if log.items]
         return found
 
-    async def gather(self, buckets: Sequence[int], rows: int, size: int) -> Gathered:
-        """The oldest events of these buckets: about `rows` of them, about `size` bytes."""
+    async def gather(self, buckets: Iterable[int], rows: int, size: int, average: int) -> Gathered:
+        """The oldest events of these buckets: about `rows` of them, about `size` bytes.
+
+        `average` is how many bytes an event is likely to have: what is read at once is in memory.
+        """
         found = Gathered()
-        for at in range(0, len(buckets), _AT_ONCE):
-            if found.rows >= rows or found.size >= size:
-                break
-            part = buckets[at : at + _AT_ONCE]
-            each = max(_LEAST, (rows - found.rows) // len(part))
-            logs = await asyncio.gather(*(self._read(bucket, limit=each) for bucket in part))
-            for bucket, log in zip(part, logs, strict=True):
-                found.take(bucket, log)
+        left: dict[int, int | None] = dict.fromkeys(buckets)
+        while left and found.rows < rows and found.size < size:
+            part = list(left)[:_AT_ONCE]
+            room = min(rows - found.rows, (size - found.size) // max(1, average))
+            each = max(1, room // len(part))
+            reads = (self._read(bucket, start=left.pop(bucket), limit=each) for bucket in part)
+            for bucket, log in zip(part, await asyncio.gather(*reads), strict=True):
+                stop = found.take(bucket, log)
+                if stop is not None:
+                    left[bucket] = stop
+        found.is_all = not left
         return found
 
     async def read(self, ranges: Iterable[Range]) -> list[Shipped]:
@@ -131,22 +138,43 @@ class Gathered:
 
     def __init__(self) -> None:
         self.items: list[Shipped] = []
-        self.ranges: list[Range] = []
         self.size = 0
+        #: The time of the oldest event, in microseconds; 0 for none.
+        self.oldest = 0
         #: Buckets of which nothing is left to read.
         self.drained: list[int] = []
+        #: Whether nothing is left in any.
+        self.is_all = True
+        self._ranges: dict[int, Range] = {}
 
     @property
     def rows(self) -> int:
         """How many events."""
         return len(self.items)
 
-    def take(self, bucket: int, log: LogSlice) -> None:
-        """Add what was read of a bucket."""
+    @property
+    def ranges(self) -> list[Range]:
+        """Where they are from."""
+        return list(self._ranges.values())
+
+    def take(self, bucket: int, log: LogSlice) -> int | None:
+        """Add what was read of a bucket; where to go on, None when nothing is left."""
         stop = log.first + len(log.items)
         if log.items:
             self.items += [Shipped(bucket, n, item) for n, item in enumerate(log.items, log.first)]
-            self.ranges.append(Range(bucket, log.first, stop))
+            known = self._ranges.get(bucket)
+            self._ranges[bucket] = Range(bucket, known.start if known else log.first, stop)
             self.size += sum(map(len, log.items))
-        if stop >= log.next:
-            self.drained.append(bucket)
+            self.oldest = min(self.oldest or MAX_INTEGER, _time_of(log.items[0]))
+        if stop < log.next and log.items:
+            return stop
+        self.drained.append(bucket)
+        return None
+
+
+def _time_of(item: bytes) -> int:
+    """When an event was written, in microseconds; as late as can be for what is no event."""
+    try:
+        return told(item).now
+    except CorruptRecordError:
+        return MAX_INTEGER

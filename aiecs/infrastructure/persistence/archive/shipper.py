@@ -1,27 +1,30 @@
 """Brings events into the archive: each once, for ever trying, and off the path of every write.
 
 A shipper holds the leases of groups of buckets and goes round them: gather what lies in the
-outboxes, freeze a manifest, insert, note that it arrived, cut the outboxes. It can end anywhere;
+outboxes, freeze a manifest, deliver, note that it arrived, cut the outboxes. It can end anywhere;
 whoever takes the lease next goes on from the manifest. What the archive's errors mean for it:
-"unavailable" is waited for with a growing pause, rows that are refused go into a log of their own,
-a wrong password or schema is an alarm and is tried again now and then, for somebody may mend it.
+"unavailable" is waited for, rows that are refused go into a log of their own, a wrong password or
+schema is an alarm and is tried again now and then, for somebody may mend it. While the archive does
+not answer no lease is held: another process may be able to reach it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
 from aiecs.core.errors import ArchiveError, ArchiveUnavailableError, StoreError
-from aiecs.core.interface.archive import Archive
 from aiecs.core.interface.store import Store
-from aiecs.infrastructure.persistence.archive import manifests
-from aiecs.infrastructure.persistence.archive.delivery import MOST_BYTES, MOST_ROWS, Dead, Delivery
-from aiecs.infrastructure.persistence.archive.leases import GROUPS, LEASE_SECONDS, Lease
+from aiecs.infrastructure.persistence.archive import backlog, manifests
+from aiecs.infrastructure.persistence.archive.delivery import MOST_BYTES, MOST_ROWS, Dead
+from aiecs.infrastructure.persistence.archive.destination import Destination
+from aiecs.infrastructure.persistence.archive.gate import Gate
+from aiecs.infrastructure.persistence.archive.leases import GROUPS, LEASE_SECONDS, Lease, group_of
 from aiecs.infrastructure.persistence.archive.manifests import Manifest
 from aiecs.infrastructure.persistence.archive.outboxes import Outboxes
 from aiecs.infrastructure.persistence.archive.rows import Shipped
@@ -29,7 +32,9 @@ from aiecs.infrastructure.persistence.archive.rows import Shipped
 logger = logging.getLogger("aiecs.archive")
 
 _SUSPECT_AFTER = 5
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 30.0
+_STORE_PAUSE = 1.0
+_GIVEN_UP = 0.05
+"""The share of what waits that is given up at once for want of room."""
 _LOOK_AROUND = 64
 """Buckets of a group that are looked at in each round without a hint."""
 
@@ -39,155 +44,289 @@ class Progress(NamedTuple):
 
     shipped: int = 0
     dead: int = 0
+    dropped: int = 0
     failures: int = 0
     alarm: str = ""
     """Why it cannot go on without help; "" when it can."""
+    trouble: str = ""
+    """What went wrong last; "" since something arrived."""
 
 
 class Shipper:
-    """Ships the events of one store. `archive` is opened, and used, on threads of its own."""
+    """Ships the events of one store.
+
+    `excess` tells whether so much waits that the oldest has to be given up.
+    """
 
     def __init__(
-        self, store: Store, archive: Archive, store_id: str, *, linger: float = 2.0
+        self,
+        store: Store,
+        destination: Destination,
+        *,
+        linger: float = 2.0,
+        excess: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        self._store = store
-        self._archive = archive
-        self._delivery = Delivery(archive, store_id)
-        self._linger = linger
-        self._holder = secrets.token_hex(8)
-        self._hurries = [asyncio.Event() for _ in range(GROUPS)]
-        self._opened = False
+        self._destination = destination
+        #: Set when nothing more is to be waited for.
+        self._ending = asyncio.Event()
         self._stopping = False
+        self._opening = asyncio.Lock()
+        self._opened = False
+        self._groups = [_Group(store, number) for number in range(GROUPS)]
+        self._store = store
+        self._linger = linger
+        self._excess = excess
+        self._holder = secrets.token_hex(8)
+        self.gate = Gate()
         self.progress = Progress()
 
     async def run(self) -> None:
-        """Ship until `stop` is called."""
+        """Ship until `stop` or `finish` is called."""
         async with asyncio.TaskGroup() as tasks:
-            for group in range(GROUPS):
+            for group in self._groups:
                 tasks.create_task(self._ship_for_ever(group))
 
     def stop(self) -> None:
         """End after what is under way."""
         self._stopping = True
+        self.finish()
+
+    def finish(self) -> None:
+        """End when nothing is left, or when it cannot be brought in now."""
+        self._ending.set()
         self.hurry()
 
     def hurry(self) -> None:
-        """Do not wait for more events now, nor for a better moment."""
-        for hurry in self._hurries:
-            hurry.set()
+        """Do not wait for more events now."""
+        for group in self._groups:
+            group.hurry.set()
+
+    def note(self, buckets: Iterable[int]) -> set[int]:
+        """Look into these buckets; those that this shipper does not hold are returned."""
+        left = set()
+        for bucket in buckets:
+            group = self._groups[group_of(bucket)]
+            if group.held:
+                group.noted.add(bucket)
+            else:
+                left.add(bucket)
+        return left
 
     # --- one group ------------------------------------------------------------------------------
 
-    async def _ship_for_ever(self, group: int) -> None:
-        pause = _FIRST_PAUSE
+    async def _ship_for_ever(self, group: _Group) -> None:
         while not self._stopping:
             try:
+                await self._relieve(group)
+                await self._open()
                 await self._hold(group)
-                pause = _FIRST_PAUSE
             except (ArchiveError, StoreError) as error:
-                self._note(error)
-                await self._rest(group, pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                pause = min(_LONGEST_PAUSE, pause * 2)
+                self._failed(error)
+                if not self._ending.is_set():
+                    of_archive = isinstance(error, ArchiveError)
+                    await self._pause(self.gate.pause if of_archive else _STORE_PAUSE)
+            if self._ending.is_set():
+                return
 
-    async def _hold(self, group: int) -> None:
+    async def _open(self) -> None:
+        """Make sure that the archive is there; one asks for all."""
+        async with self._opening:
+            if not self._opened:
+                await self._destination.open()
+                self._opened = True
+
+    async def _hold(self, group: _Group) -> None:
         """Ship a group as long as its lease is ours."""
-        lease = await Lease.take(self._store, group, self._holder)
+        lease = await Lease.take(self._store, group.number, self._holder)
         if lease is None:
-            await self._rest(group, LEASE_SECONDS / 3)
+            await group.wait(LEASE_SECONDS / 3)
             return
         keeping = asyncio.create_task(_keep(lease))
+        group.held = True
         try:
-            await self._open()
-            outboxes = Outboxes(self._store, group)
-            await self._resume(lease, outboxes)
+            await self._resume(lease, group)
             while not self._stopping and not keeping.done():
-                if await self._round(lease, outboxes) < MOST_ROWS:
-                    await self._rest(group, self._linger)
+                if await self._round(lease, group):
+                    continue
+                if self._ending.is_set():
+                    return
+                await group.wait(self._linger)
         finally:
+            group.held = False
             keeping.cancel()
             with suppress(StoreError):  # then it runs out by itself
                 await lease.give_back()
 
-    async def _open(self) -> None:
-        if not self._opened:
-            await asyncio.to_thread(self._archive.open)
-            self._opened = True
-
-    async def _resume(self, lease: Lease, outboxes: Outboxes) -> None:
+    async def _resume(self, lease: Lease, group: _Group) -> None:
         """Finish what an earlier holder has begun."""
         manifest = await manifests.found(self._store, lease.home)
         if manifest is not None:
-            items = [] if manifest.sent else await outboxes.read(manifest.ranges)
-            await self._finish(lease, outboxes, manifest, items)
+            items = [] if manifest.sent else await group.outboxes.read(manifest.ranges)
+            await self._finish(lease, group, manifest, items)
 
-    async def _round(self, lease: Lease, outboxes: Outboxes) -> int:
-        """Ship what there is, up to one manifest; how many events that was."""
-        hints = await outboxes.hinted()
-        others = await outboxes.look_around(_LOOK_AROUND)
-        buckets = list(dict.fromkeys((*hints, *others)))
-        gathered = await outboxes.gather(buckets, MOST_ROWS, MOST_BYTES)
-        if gathered.items:
-            manifest = manifests.drawn_up(gathered.ranges)
-            if not await manifests.freeze(lease, manifest):
-                return 0
-            await self._finish(lease, outboxes, manifest, gathered.items)
-        await outboxes.emptied({b: hints[b] for b in gathered.drained if b in hints})
-        return gathered.rows
+    async def _round(self, lease: Lease, group: _Group) -> bool:
+        """Ship what there is, up to one manifest; whether there is more."""
+        sums = await backlog.counted(self._store, group.number)
+        noted, group.noted = group.noted, set()
+        left = noted
+        try:
+            hints = await group.outboxes.hinted()
+            others = await group.outboxes.look_around(group.may_look(self._linger))
+            buckets = list(dict.fromkeys((*hints, *noted, *others)))
+            gathered = await group.outboxes.gather(buckets, MOST_ROWS, MOST_BYTES, sums.average)
+            if gathered.items:
+                manifest = manifests.drawn_up(gathered.ranges, gathered.size, gathered.oldest)
+                if not await manifests.freeze(lease, manifest):
+                    return False
+                await self._finish(lease, group, manifest, gathered.items)
+            left = noted.difference(gathered.drained)
+            await group.outboxes.emptied({b: hints[b] for b in gathered.drained if b in hints})
+        finally:
+            group.noted |= left
+        if not buckets:
+            await backlog.settle(lease, sums)
+        return not gathered.is_all
 
     async def _finish(
-        self, lease: Lease, outboxes: Outboxes, manifest: Manifest, items: list[Shipped]
+        self, lease: Lease, group: _Group, manifest: Manifest, items: list[Shipped]
     ) -> None:
         if not manifest.sent:
-            dead = await self._deliver(lease.group, manifest, items)
+            dead = await self._deliver(group, manifest, items)
             if not await manifests.mark_sent(lease, manifest, dead):
                 return
-            self._count(len(items) - len(dead), len(dead))
-        await outboxes.cut(manifest.ranges)
-        await manifests.close(lease)
+            self._arrived(len(items) - len(dead), len(dead))
+        await group.outboxes.cut(manifest.ranges)
+        await manifests.close(lease, manifest)
 
-    async def _deliver(self, group: int, manifest: Manifest, items: list[Shipped]) -> list[Dead]:
-        """Insert until it is done, or until only somebody else can help."""
-        pause, same, last = _FIRST_PAUSE, 0, ""
+    async def _deliver(self, group: _Group, manifest: Manifest, items: list[Shipped]) -> list[Dead]:
+        """Deliver until it is done, or until it seems better to let go."""
         while True:
-            suspect = same >= _SUSPECT_AFTER
+            suspect = group.is_stuck(manifest.token)
             try:
-                return await asyncio.to_thread(
-                    self._delivery.deliver, manifest.token, items, suspect=suspect
-                )
+                async with self.gate.turn():
+                    dead = await self._destination.deliver(manifest.token, items, suspect=suspect)
             except ArchiveUnavailableError as error:
-                self._note(error)
-                same, last = (same + 1, last) if str(error) == last else (1, str(error))
-                if self._stopping:
+                group.note_failure(manifest.token, str(error))
+                self.gate.failed()
+                if self.gate.is_open or self._ending.is_set():
                     raise
-            await self._rest(group, pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            pause = min(_LONGEST_PAUSE, pause * 2)
+                self._note(error)
+            else:
+                self.gate.succeeded()
+                return dead
+            await self._pause(self.gate.pause)
+
+    async def _relieve(self, group: _Group) -> None:
+        """Give up the oldest events of a group, as long as there are too many."""
+        if self._excess is None or not await self._excess():
+            return
+        lease = await Lease.take(self._store, group.number, self._holder)
+        if lease is None:
+            return
+        lost = 0
+        try:
+            while await self._excess() and not self._stopping:
+                manifest = await manifests.found(self._store, lease.home)
+                if manifest is None:
+                    manifest = await self._oldest(group)
+                if manifest is None:
+                    return
+                if not manifest.sent and not await manifests.give_up(lease, manifest):
+                    return
+                await group.outboxes.cut(manifest.ranges)
+                await manifests.close(lease, manifest)
+                lost += 0 if manifest.sent else manifest.events
+        finally:
+            self._dropped(lost)
+            with suppress(StoreError):
+                await lease.give_back()
+
+    async def _oldest(self, group: _Group) -> Manifest | None:
+        """Some of the oldest events of a group, None when it has none that are known."""
+        sums = await backlog.counted(self._store, group.number)
+        buckets = dict.fromkeys((*await group.outboxes.hinted(), *group.noted))
+        least = max(1, round(sums.waiting_size * _GIVEN_UP))
+        gathered = await group.outboxes.gather(buckets, MOST_ROWS, least, sums.average)
+        return manifests.drawn_up(gathered.ranges, gathered.size) if gathered.items else None
 
     # --- time and counting ----------------------------------------------------------------------
 
-    async def _rest(self, group: int, seconds: float) -> None:
-        hurry = self._hurries[group]
+    async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await hurry.wait()
-        if not self._stopping:
-            hurry.clear()
+                await self._ending.wait()
 
-    def _count(self, shipped: int, dead: int) -> None:
+    def _arrived(self, shipped: int, dead: int) -> None:
         now = self.progress
-        self.progress = now._replace(shipped=now.shipped + shipped, dead=now.dead + dead, alarm="")
+        self.progress = now._replace(
+            shipped=now.shipped + shipped, dead=now.dead + dead, alarm="", trouble=""
+        )
+
+    def _dropped(self, events: int) -> None:
+        if not events:
+            return
+        self.progress = self.progress._replace(dropped=self.progress.dropped + events)
+        logger.error("%d events were given up: too many wait for the archive", events)
+
+    def _failed(self, error: Exception) -> None:
+        """What ends a hold: the archive has to be opened again."""
+        if isinstance(error, ArchiveError):
+            self._opened = False
+            if not self.gate.is_open:
+                self.gate.failed()
+        self._note(error)
 
     def _note(self, error: Exception) -> None:
         now = self.progress
-        alarm = "" if isinstance(error, ArchiveUnavailableError | StoreError) else str(error)
-        self.progress = now._replace(failures=now.failures + 1, alarm=alarm)
-        if alarm:
-            self._opened = False  # its tables may have been mended, or not yet made
-        logger.log(logging.ERROR if alarm else logging.WARNING, "the archive waits: %s", error)
+        passing = isinstance(error, ArchiveUnavailableError | StoreError)
+        trouble = f"{type(error).__name__}: {error}"
+        if trouble != now.trouble:
+            level = logging.WARNING if passing else logging.ERROR
+            logger.log(level, "the archive waits: %s", trouble)
+        alarm = "" if passing else trouble
+        self.progress = now._replace(failures=now.failures + 1, alarm=alarm, trouble=trouble)
+
+
+class _Group:
+    """What a shipper knows of one group of buckets."""
+
+    def __init__(self, store: Store, number: int) -> None:
+        self.number = number
+        self.outboxes = Outboxes(store, number)
+        self.hurry = asyncio.Event()
+        self.held = False
+        #: Buckets that this process has written to.
+        self.noted: set[int] = set()
+        self._looked = 0.0
+        self._stuck = ("", "", 0)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait, unless there is a hurry."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.hurry.wait()
+        self.hurry.clear()
+
+    def may_look(self, every: float) -> int:
+        """How many buckets to look at without a hint now."""
+        now = time.monotonic()
+        if now - self._looked < every:
+            return 0
+        self._looked = now
+        return _LOOK_AROUND
+
+    def note_failure(self, token: str, reason: str) -> None:
+        """Remember how often a manifest has failed for the same reason."""
+        same = self._stuck[:2] == (token, reason)
+        self._stuck = (token, reason, self._stuck[2] + 1 if same else 1)
+
+    def is_stuck(self, token: str) -> bool:
+        """Whether it failed so often that its rows may be the cause."""
+        return self._stuck[0] == token and self._stuck[2] >= _SUSPECT_AFTER
 
 
 async def _keep(lease: Lease) -> None:
-    """Renew a lease; return when it has changed hands."""
-    while True:
-        await asyncio.sleep(LEASE_SECONDS / 3)
-        if not await lease.renew():
-            return
+    """Renew a lease; return when it has changed hands, or nobody knows."""
+    with suppress(StoreError):
+        while await lease.renew():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(LEASE_SECONDS / 3)

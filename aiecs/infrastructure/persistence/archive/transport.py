@@ -6,18 +6,29 @@ when something is sent again is for the shipper to say, so nothing is repeated h
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 from clickhouse_connect.driver.httputil import all_managers, get_pool_manager_options
-from urllib3 import BaseHTTPResponse, PoolManager, Timeout
+from urllib3 import (
+    BaseHTTPResponse,
+    HTTPConnectionPool,
+    HTTPSConnectionPool,
+    PoolManager,
+    Timeout,
+)
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from aiecs.infrastructure.persistence.archive.url import Address
 
 _CONNECTIONS = 4
+
+Pools = TypeVar("Pools", bound=HTTPConnectionPool)
 
 
 class NotSentError(HTTPError):
@@ -37,6 +48,11 @@ class Transport(PoolManager):
     def __init__(self, address: Address) -> None:
         options = get_pool_manager_options(ca_cert=address.ca, verify=True, maxsize=_CONNECTIONS)
         super().__init__(**options)
+        self._used: WeakSet[HTTPConnection] = WeakSet()
+        self.pool_classes_by_scheme = {
+            "http": self._noting(HTTPConnectionPool, HTTPConnection),
+            "https": self._noting(HTTPSConnectionPool, HTTPSConnection),
+        }
         self._address = address
         self._call = threading.local()
 
@@ -62,9 +78,24 @@ class Transport(PoolManager):
         raise lost
 
     def close(self) -> None:
-        """Disconnect, also from the driver's table of pools."""
+        """Disconnect, also from the driver's table of pools; whoever waits for an answer fails."""
+        for connection in list(self._used):
+            with suppress(OSError):  # it is closed already
+                if connection.sock is not None:
+                    connection.sock.shutdown(socket.SHUT_RDWR)
         self.clear()
         all_managers.pop(self, None)
+
+    def _noting(self, pools: type[Pools], connections: type[HTTPConnection]) -> type[Pools]:
+        """Pools of connections that are noted, to be broken off."""
+        used = self._used
+
+        def noted(*args: Any, **options: Any) -> HTTPConnection:
+            connection = connections(*args, **options)
+            used.add(connection)
+            return connection
+
+        return type(pools.__name__, (pools,), {"ConnectionCls": staticmethod(noted)})
 
     def _timeout(self) -> Timeout:
         seconds = getattr(self._call, "seconds", None)

@@ -72,6 +72,7 @@ class RedisStore:
 
     def __init__(self, target: Target, *, prefix: str = "ce", timeout: float = 1.0) -> None:
         self.target = target
+        self._prefix = prefix
         self._layout = Layout(prefix)
         self._timeout = min(timeout, _LONGEST)
         self._scripts = Scripts()
@@ -93,6 +94,10 @@ class RedisStore:
     def from_url(cls, url: str, *, prefix: str = "ce", timeout: float = 1.0) -> RedisStore:
         """A store at a URL (`target`); nothing is connected yet."""
         return cls(target_of(url), prefix=prefix, timeout=timeout)
+
+    def twin(self, timeout: float) -> RedisStore:
+        """The same store by connections of its own, to be used and closed apart from this one."""
+        return RedisStore(self.target, prefix=self._prefix, timeout=timeout)
 
     @property
     def shapes(self) -> int:

@@ -1,0 +1,255 @@
+"""What came before the hot part of a session's history: earlier lives, and what was trimmed.
+
+It is never written back: a history that is read is the archive's part, then what lies in the
+outbox and has not reached the archive, then the hot store's part. A session that is alive knows
+whether there is anything to ask for (head field `ar`): "0" from the start for an id that the engine
+made itself, else after the first look; whoever erases an earlier life gives it a new value, for it
+is part of the key under which what was read is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from math import inf
+from typing import NamedTuple
+
+from aiecs.core.cold import ColdMessage, ColdReader, Life, Wanted
+from aiecs.core.errors import ArchiveUnavailableError
+from aiecs.core.interface.store import MAX_INTEGER, Batch, Get, GuardFailed, Put, RequireEquals
+from aiecs.core.lru import SizedLru
+from aiecs.domain.context.messages import Row, decode_items
+from aiecs.domain.context.runtime import Runtime
+from aiecs.domain.context.session_record import ARCHIVED, NOTHING_ARCHIVED
+from aiecs.domain.context.sessions import place_of
+from aiecs.domain.context.unshipped import Unshipped, unshipped
+
+_PATIENCE = 20
+"""So many times longer is waited for by callers who would rather have an error than a gap."""
+_PAGE = 1_000
+_CACHE_BYTES = 16 * 1024 * 1024
+_MOST_NAMES = 65_536
+_ROW_OVERHEAD = 640
+_AFTER_ALL = "~"
+_LATELY = 300.0
+
+
+class Hot(NamedTuple):
+    """What the hot store has shown: the epoch of the session's log and its first sequence."""
+
+    epoch: str
+    base: int
+
+
+class Span(NamedTuple):
+    """Messages with `start <= seq < stop`: the newest `limit` (None: all), or the oldest."""
+
+    limit: int | None
+    start: int = 0
+    stop: int = MAX_INTEGER
+    newest: bool = True
+
+    def cut(self, rows: list[Row]) -> list[Row]:
+        """Those of `rows`, which are in order."""
+        if self.limit is None:
+            return rows
+        return rows[-self.limit :] if self.newest else rows[: self.limit]
+
+
+class _Session(NamedTuple):
+    """The head of a session that is alive; empty values for one that is not."""
+
+    session_id: str
+    incarnation: str
+    user_id: str
+    mark: bytes | None
+    base: int
+
+    @property
+    def end(self) -> tuple[str, int]:
+        return (self.incarnation, self.base) if self.incarnation else (_AFTER_ALL, MAX_INTEGER)
+
+
+class _Prefix(NamedTuple):
+    rows: list[Row]
+    whole: bool
+
+
+class Earlier:
+    """The archived part of histories. `timeout` (seconds) bounds the wait for the archive."""
+
+    def __init__(self, runtime: Runtime, reader: ColdReader, timeout: float) -> None:
+        self._runtime = runtime
+        self._reader = reader
+        self._timeout = timeout
+        #: Logs before which nothing is.
+        self._first: SizedLru[tuple[str, Hot], bool] = SizedLru(_MOST_NAMES)
+        #: Sessions of which there is nothing at all, with the outbox's next sequence at that time.
+        self._unknown: SizedLru[str, int] = SizedLru(_MOST_NAMES)
+        self._prefixes: SizedLru[tuple[object, ...], _Prefix] = SizedLru(_CACHE_BYTES)
+        self._gaps = 0
+        self._last_gap = -inf
+
+    @property
+    def gaps(self) -> tuple[int, bool]:
+        """How many histories were served without their archived part; whether lately."""
+        return self._gaps, time.monotonic() - self._last_gap < _LATELY
+
+    async def rows(
+        self, session_id: str, hot: Hot, span: Span, *, insist: bool = False
+    ) -> list[Row]:
+        """Messages before the hot part, in order.
+
+        While the archive does not answer: those that it has not got yet, and a gap is counted;
+        `insist`: `ArchiveUnavailableError`.
+        """
+        if self._first.get((session_id, hot)):
+            return []
+        session = await self._session(session_id, hot)
+        if session.mark == NOTHING_ARCHIVED and self._runtime.max_messages is None:
+            self._is_first(session_id, hot)
+            return []
+        key = (session_id, session.incarnation, session.user_id, session.mark, session.base)
+        kept = self._prefixes.get(key) if span[1:] == Span(None)[1:] else None
+        if kept is not None and (kept.whole or len(kept.rows) >= (span.limit or MAX_INTEGER)):
+            return span.cut(kept.rows)
+        waiting = await unshipped(self._runtime, session_id)
+        if not session.incarnation and self._unknown.get(session_id) == waiting.next:
+            return []
+        try:
+            rows, whole = await self._look(session, hot, waiting, span, insist=insist)
+        except ArchiveUnavailableError:
+            if insist:
+                raise
+            self._gaps += 1
+            self._last_gap = time.monotonic()
+            visible = _visible(waiting.lives.values(), session)
+            known = _between(waiting.messages, visible, session, span)
+            return span.cut(self._decoded(session, known))
+        if session.incarnation and span[1:] == Span(None)[1:]:
+            size = sum(_ROW_OVERHEAD + len(row[1].content) for row in rows)
+            self._prefixes.hold(key, _Prefix(rows, whole), size + _ROW_OVERHEAD)
+        return rows
+
+    async def _look(
+        self, session: _Session, hot: Hot, waiting: Unshipped, span: Span, *, insist: bool
+    ) -> tuple[list[Row], bool]:
+        """The rows, and whether there are no more of them."""
+        timeout = self._timeout * (_PATIENCE if insist else 1)
+        deadline = asyncio.get_running_loop().time() + timeout
+        lives = dict(waiting.lives)
+        if session.mark != NOTHING_ARCHIVED:
+            for life in await self._reader.lives(session.session_id, timeout, patient=insist):
+                newer = lives.get(life.incarnation, life)
+                user, gone = newer.user_id or life.user_id, newer.gone or life.gone
+                lives[life.incarnation] = Life(life.incarnation, user, gone)
+            self._remember(session, hot, waiting, lives)
+        visible = _visible(lives.values(), session)
+        wanted = _wanted(session, visible, span)
+        archived, whole = await self._archived(wanted, span.limit, deadline, insist=insist)
+        known = _between(waiting.messages, visible, session, span)
+        found = {message[:2]: message for message in [*archived, *known]}
+        rows = self._decoded(session, [found[place] for place in sorted(found)])
+        cut = span.cut(rows)
+        return cut, whole and len(cut) == len(rows)
+
+    async def _archived(
+        self, wanted: Wanted, limit: int | None, deadline: float, *, insist: bool
+    ) -> tuple[list[ColdMessage], bool]:
+        """The messages, and whether there are no more of them. `limit=None`: page by page, all."""
+        found: list[ColdMessage] = []
+        while wanted.lives and (limit is None or len(found) < limit):
+            size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+            left = max(0.001, deadline - asyncio.get_running_loop().time())
+            if found:  # every further page may take its time
+                left = self._timeout * _PATIENCE
+            wanted = wanted._replace(limit=size)
+            page = list(await self._reader.messages(wanted, left, patient=insist))
+            found = page + found if wanted.newest else found + page
+            if len(page) < size:
+                return found, True
+            if wanted.newest:
+                wanted = wanted._replace(end_life=page[0][0], end_sequence=page[0][1])
+            else:
+                wanted = wanted._replace(start=page[-1][1] + 1)
+        return found, not wanted.lives
+
+    async def _session(self, session_id: str, hot: Hot) -> _Session:
+        wanted = Batch(*place_of(session_id), (Get("", ("~i", "u", ARCHIVED)),))
+        ((incarnation, user, mark),) = await self._runtime.read(wanted)
+        return _Session(
+            session_id,
+            (incarnation or b"").decode(errors="replace"),
+            (user or b"").decode(errors="replace"),
+            mark,
+            hot.base if hot.epoch else MAX_INTEGER,
+        )
+
+    def _remember(
+        self, session: _Session, hot: Hot, waiting: Unshipped, lives: dict[str, Life]
+    ) -> None:
+        """That there is nothing, if that is so."""
+        if not waiting.whole:
+            return
+        others = [one for one in lives.values() if not one.gone and one[0] != session.incarnation]
+        if others:
+            return
+        if not session.incarnation:
+            if not lives:
+                self._unknown.hold(session.session_id, waiting.next)
+            return
+        self._is_first(session.session_id, hot)
+        self._runtime.tasks.spawn(self._mark(session))
+
+    def _is_first(self, session_id: str, hot: Hot) -> None:
+        if hot.epoch and self._runtime.max_messages is None:
+            self._first.hold((session_id, hot), value=True)
+
+    async def _mark(self, session: _Session) -> None:
+        """Tell other processes that nothing came before this life."""
+        same = RequireEquals("", "~i", session.incarnation.encode())
+        unmarked = RequireEquals("", ARCHIVED, None)
+        with suppress(GuardFailed):
+            ops = (same, unmarked, Put("", {ARCHIVED: NOTHING_ARCHIVED}))
+            await self._runtime.apply(Batch(*place_of(session.session_id), ops))
+
+    def _decoded(self, session: _Session, messages: Sequence[ColdMessage]) -> list[Row]:
+        rows, corrupt = decode_items(0, [message.record for message in messages])
+        for number in corrupt:
+            where = f"{session.session_id} #{messages[number].sequence}"
+            self._runtime.note_corrupt("archived message", where)
+        return [(messages[number].sequence, stored, deep) for number, stored, deep in rows]
+
+
+def _visible(lives: Iterable[Life], session: _Session) -> list[str]:
+    """The incarnations that may be shown: the owner's own, and unowned ones.
+
+    The owner of a session that is not alive, or has none, is that of its newest owned life.
+    """
+    there = sorted(life for life in lives if not life.gone)
+    owners = [life.user_id for life in there if life.user_id]
+    owner = session.user_id or (owners[-1] if owners else "")
+    shown = [life.incarnation for life in there if life.user_id in ("", owner)]
+    if session.incarnation and session.incarnation not in shown:
+        shown.append(session.incarnation)
+    return shown
+
+
+def _wanted(session: _Session, visible: Sequence[str], span: Span) -> Wanted:
+    life, sequence = session.end
+    place = (session.session_id, tuple(visible), life, sequence)
+    return Wanted(*place, start=span.start, stop=span.stop, limit=0, newest=span.newest)
+
+
+def _between(
+    messages: Iterable[ColdMessage], visible: Sequence[str], session: _Session, span: Span
+) -> list[ColdMessage]:
+    return sorted(
+        message
+        for message in messages
+        if message.incarnation in visible
+        and message[:2] < session.end
+        and span.start <= message.sequence < span.stop
+    )

@@ -1,0 +1,62 @@
+"""Waiting until what is acknowledged now is in the archive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from aiecs.core.errors import ArchiveRowError, ArchiveUnavailableError
+from aiecs.core.events import OUTBOX
+from aiecs.core.interface.store import BUCKETS, Arg, Call, LogSlice, Plan, Read, Store
+from aiecs.infrastructure.persistence.archive import letters
+from aiecs.infrastructure.persistence.archive.outboxes import leave_hints
+
+_BOUNDS = Plan("outbox bounds", Read(OUTBOX, stop=Arg(0)))
+_AT_ONCE = 256
+_SHORTEST, _LONGEST = 0.005, 0.25
+
+
+async def wait_until_in(
+    store: Store, buckets: Iterable[int] | None, timeout: float, hurry: Callable[[], None]
+) -> None:
+    """Return when everything that lies in these outboxes now (None: in all) has left them."""
+    wanted = list(range(BUCKETS) if buckets is None else buckets)
+    left: dict[int, int] = {}
+    try:
+        async with asyncio.timeout(timeout):
+            ends = await _bounds(store, wanted)
+            left = {bucket: log.next for bucket, log in ends.items() if log.base < log.next}
+            await _emptied(store, left, hurry)
+    except TimeoutError:
+        where = f"{len(left)} outboxes are not in the archive yet" if left else "not even read"
+        raise ArchiveUnavailableError(f"after {timeout:g} s: {where}") from None
+    dead = sum([letter.shipped.bucket in wanted async for letter in letters.all_of(store)])
+    if dead:
+        raise ArchiveRowError(
+            f"the archive does not take {dead} events: they are set aside, see "
+            "`aiecs archive dead list`"
+        )
+
+
+async def _emptied(store: Store, left: dict[int, int], hurry: Callable[[], None]) -> None:
+    await leave_hints(store, left)
+    pause = _SHORTEST
+    while left:
+        hurry()
+        await asyncio.sleep(pause)
+        pause = min(_LONGEST, pause * 1.5)
+        for bucket, log in (await _bounds(store, left)).items():
+            if log.base >= left[bucket] or log.base >= log.next:
+                del left[bucket]
+
+
+async def _bounds(store: Store, buckets: Iterable[int]) -> dict[int, LogSlice]:
+    """Where each outbox begins and ends."""
+    names = list(buckets)
+    found: dict[int, LogSlice] = {}
+    for at in range(0, len(names), _AT_ONCE):
+        part = names[at : at + _AT_ONCE]
+        calls = (Call(_BOUNDS, bucket, "", (0,)) for bucket in part)
+        results = await asyncio.gather(*map(store.apply, calls))
+        found |= {bucket: log for bucket, (log,) in zip(part, results, strict=True)}  # type: ignore[misc]
+    return found

@@ -1,0 +1,50 @@
+"""Which archive is meant, and what brings a store's events there."""
+
+from __future__ import annotations
+
+from aiecs.core.errors import InvalidInputError
+from aiecs.core.interface.storage_interface import IPermanentStorageBackend
+from aiecs.core.interface.store import Store
+from aiecs.core.settings import Settings
+from aiecs.infrastructure.persistence.archive.clickhouse import ClickHouseArchive
+from aiecs.infrastructure.persistence.archive.connection import require_driver
+from aiecs.infrastructure.persistence.archive.destination import ArchiveDestination, Destination
+from aiecs.infrastructure.persistence.archive.service import ArchiveService, Bounds
+from aiecs.infrastructure.persistence.archive.url import address_of
+
+
+def archive_at(url: str) -> ClickHouseArchive:
+    """The archive of a URL; `InvalidInputError`, `MissingExtraError`; nothing is connected yet."""
+    address = address_of(url)
+    require_driver(address)
+    return ClickHouseArchive(address)
+
+
+def archiving_to(
+    archive: str | IPermanentStorageBackend, store: Store, settings: Settings
+) -> ArchiveService:
+    """What ships a store's events to an archive as the settings want it."""
+    tables = archive_at(archive) if isinstance(archive, str) else getattr(archive, "archive", None)
+    if tables is None:
+        raise InvalidInputError("this version takes no backend of your own")
+
+    def make(_: Store, store_id: str) -> Destination:
+        return ArchiveDestination(tables, store_id)
+
+    return ArchiveService(
+        store,
+        make,
+        name=tables.name if tables is not None else type(archive).__name__,
+        archive=tables,
+        bounds=bounds_of(settings),
+        ship=settings.archive_ship,
+    )
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """How much may wait."""
+    return Bounds(
+        settings.archive_outbox_bytes,
+        settings.archive_outbox_seconds,
+        drop=settings.archive_when_full == "drop_oldest",
+    )

@@ -1,0 +1,148 @@
+"""Reading back what is in the archive: each question once, bounded, and not while it is down."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import msgspec
+
+from aiecs.core.clock import from_micros
+from aiecs.core.cold import ColdMessage, Life, Wanted
+from aiecs.core.errors import ArchiveError, ArchiveUnavailableError, LifecycleError
+from aiecs.core.interface.archive import Archive, Row
+
+T = TypeVar("T")
+
+_AT_ONCE = 4
+_REST = 1.0
+"""Seconds that the archive is left alone after it has not answered; longer each time."""
+_LONGEST_REST = 30.0
+
+_LIVES = """
+SELECT incarnation, max(user_id), max(gone) FROM (
+    SELECT incarnation, user_id, event_type = 'deleted' AS gone
+    FROM context_sessions WHERE session_id = {session:String}
+    UNION ALL
+    SELECT incarnation, max(user_id) AS user_id, 0 AS gone
+    FROM context_conversations
+    WHERE session_id = {session:String} AND parent_session_id = ''
+    GROUP BY incarnation
+    UNION ALL
+    SELECT incarnation, '' AS user_id, 1 AS gone
+    FROM context_tombstones WHERE subject = 'session' AND subject_id = {session:String}
+) GROUP BY incarnation ORDER BY incarnation"""
+_MESSAGES = """
+SELECT incarnation, seq, role, content, metadata, extra, message_id, created_at
+FROM context_conversations
+WHERE session_id = {session:String} AND parent_session_id = ''
+    AND incarnation IN {lives:Array(String)}
+    AND (incarnation, seq) < ({life:String}, {sequence:UInt64})
+    AND seq >= {start:UInt64} AND seq < {stop:UInt64}
+ORDER BY incarnation %s, seq %s
+LIMIT 1 BY incarnation, seq, event_id
+LIMIT {limit:UInt32}"""
+_NEWEST, _OLDEST = _MESSAGES % ("DESC", "DESC"), _MESSAGES % ("ASC", "ASC")
+_EXACT = ("metadata", "extra", "created_at")
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Reader:
+    """Answers questions from one `Archive`; see `ColdReader`."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "aiecs-archive-reader")
+        self._lock = threading.Lock()
+        self._flights: dict[Hashable, Future[Any]] = {}
+        self._rest = 0.0
+        self._rested_at = 0.0
+
+    async def lives(self, session_id: str, timeout: float, *, patient: bool) -> list[Life]:
+        """Every incarnation that the archive knows of, the oldest first."""
+
+        def ask() -> list[Life]:
+            rows = self._archive.select(_LIVES, {"session": session_id}, timeout=timeout)
+            return [Life(life, user, bool(gone)) for life, user, gone in rows]
+
+        return await self._ask(("lives", session_id), ask, timeout, patient=patient)
+
+    async def messages(
+        self, wanted: Wanted, timeout: float, *, patient: bool
+    ) -> Sequence[ColdMessage]:
+        """Messages, the oldest first."""
+
+        def ask() -> list[ColdMessage]:
+            query = _NEWEST if wanted.newest else _OLDEST
+            parameters = {
+                "session": wanted.session_id,
+                "lives": list(wanted.lives),
+                "life": wanted.end_life,
+                "sequence": wanted.end_sequence,
+                "start": wanted.start,
+                "stop": wanted.stop,
+                "limit": wanted.limit,
+            }
+            rows = self._archive.select(query, parameters, timeout=timeout, exact=_EXACT)
+            return [_message(row) for row in (reversed(rows) if wanted.newest else rows)]
+
+        return await self._ask(wanted, ask, timeout, patient=patient)
+
+    async def run(self, work: Callable[[Archive], T], timeout: float) -> T:
+        """Something of the caller's own, in a thread of the reader's."""
+        return await _within(timeout, self._threads.submit(work, self._archive))
+
+    def close(self) -> None:
+        """Let the threads end; the archive is the shipper's to close."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _ask(
+        self, key: Hashable, ask: Callable[[], T], timeout: float, *, patient: bool
+    ) -> T:
+        if not patient and time.monotonic() < self._rested_at:
+            raise ArchiveUnavailableError("the archive does not answer; it is asked again soon")
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is None:
+                flight = self._flights[key] = self._threads.submit(ask)
+                flight.add_done_callback(lambda _: self._flights.pop(key, None))
+        try:
+            found: T = await _within(timeout, flight)
+        except ArchiveError:
+            self._rest = min(_LONGEST_REST, max(_REST, self._rest * 2))
+            self._rested_at = time.monotonic() + self._rest
+            raise
+        except LifecycleError:
+            raise ArchiveUnavailableError("the archive is not open yet") from None
+        self._rest = 0.0
+        return found
+
+
+async def _within(timeout: float, future: Future[T]) -> T:
+    """Its result; whoever else waits for it is left alone."""
+    try:
+        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), timeout)
+    except TimeoutError:
+        raise ArchiveUnavailableError(f"no answer from the archive in {timeout:g} s") from None
+
+
+def _message(row: Row) -> ColdMessage:
+    """The record that the row was made of; see `rows`."""
+    incarnation, sequence, role, content, metadata, extra, message_id, created_at = row
+    fields: dict[str, Any] = {
+        "role": role,
+        "content": content,
+        "timestamp": from_micros(created_at),
+        "metadata": msgspec.Raw(metadata or b"{}"),
+    }
+    if message_id:
+        fields["id"] = message_id
+    if extra:
+        fields |= _decode(extra)
+    return ColdMessage(incarnation, sequence, _encode(fields))

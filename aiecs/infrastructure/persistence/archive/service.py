@@ -1,0 +1,291 @@
+"""An archive at work beside a store: a thread of its own that ships, counts and bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from aiecs.core.archiving import ArchiveState
+from aiecs.core.errors import StoreError
+from aiecs.core.events import Events, Noted
+from aiecs.core.interface.archive import Archive
+from aiecs.core.interface.store import Batch, Get, Put, Store
+from aiecs.infrastructure.persistence.archive import backlog
+from aiecs.infrastructure.persistence.archive.backlog import Backlog
+from aiecs.infrastructure.persistence.archive.barrier import wait_until_in
+from aiecs.infrastructure.persistence.archive.destination import Destination
+from aiecs.infrastructure.persistence.archive.leases import group_of, home_of
+from aiecs.infrastructure.persistence.archive.outboxes import leave_hints
+from aiecs.infrastructure.persistence.archive.reading import Reader
+from aiecs.infrastructure.persistence.archive.shipper import Progress, Shipper
+
+logger = logging.getLogger("aiecs.archive")
+
+_BEAT = 0.25
+_CALM_BEATS = 20
+_STORE_SECONDS = 10.0
+_CLOSING_SECONDS = 1.0
+_WARN_AT = 0.8
+_KEY, _FIELD = "_archive", "store"
+
+
+class Bounds(NamedTuple):
+    """How much may wait: bytes, and seconds (0: for ever); and what happens beyond.
+
+    `drop`: the oldest events are given up; else new writes are refused.
+    """
+
+    size: int = 1024 * 1024 * 1024
+    seconds: float = 0.0
+    drop: bool = False
+
+    def filling(self, waiting: Backlog) -> float:
+        """The share of the room that is taken."""
+        age = waiting.oldest / self.seconds if self.seconds else 0.0
+        return max(waiting.size / self.size, age)
+
+
+class ArchiveService:
+    """Brings the events of one store into one destination; see `Archiving`.
+
+    `make` makes the destination for a store's id. `ship`: whether this process ships itself, or
+    only counts and leaves hints for one that does.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        make: Callable[[Store, str], Destination],
+        *,
+        name: str,
+        archive: Archive | None = None,
+        bounds: Bounds = Bounds(),  # noqa: B008 - it cannot be changed
+        ship: bool = True,
+        linger: float = 2.0,
+    ) -> None:
+        self._store = store
+        self._make = make
+        self._name = name
+        self._archive = archive
+        self._reader = None if archive is None else Reader(archive)
+        self._bounds = bounds
+        self._ship = ship
+        self._linger = linger
+        self._events = Events()
+        self._shipper: Shipper | None = None
+        self._waiting = Backlog()
+        self._recent: dict[int, Noted] = {}
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        """Where the archive is, without secrets."""
+        return self._name
+
+    @property
+    def archive(self) -> Archive | None:
+        """What can be asked; None where there are only copies that nobody can read back."""
+        return self._archive
+
+    @property
+    def reader(self) -> Reader | None:
+        """What reads histories back; None where `archive` is."""
+        return self._reader
+
+    # --- from the engine's side -----------------------------------------------------------------
+
+    def start(self, events: Events) -> None:
+        """Begin, in a thread of its own."""
+        self._events = events
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._loop,), name="aiecs-archive-shipper", daemon=True
+        )
+        self._thread.start()
+
+    async def close(self, seconds: float) -> int:
+        """Bring in what is left, for at most so long; how many events wait for the next start."""
+        thread, loop = self._thread, self._loop
+        if thread is None or loop is None:
+            return 0
+        self._thread = None
+        with suppress(RuntimeError):  # it has ended by itself
+            loop.call_soon_threadsafe(self._close_here, seconds)
+        await asyncio.to_thread(thread.join)
+        if self._reader is not None:
+            await asyncio.to_thread(self._reader.close)
+        return self._waiting.events
+
+    async def barrier(self, buckets: Iterable[int] | None, timeout: float) -> None:
+        """Wait until all that lies in outboxes now is in; see `Archiving.barrier`."""
+        await wait_until_in(self._store, buckets, timeout, self._hurry)
+
+    async def state(self) -> ArchiveState:
+        """How it is doing now."""
+        waiting = await backlog.waiting(self._store)
+        shipper = self._shipper
+        done = Progress() if shipper is None else shipper.progress
+        state = "starting" if shipper is None else shipper.gate.state
+        return ArchiveState(
+            waiting=waiting.events,
+            size=waiting.size,
+            oldest=waiting.oldest,
+            dead=waiting.dead,
+            dropped=waiting.dropped,
+            filling=self._bounds.filling(waiting),
+            shipped=done.shipped,
+            failures=done.failures,
+            breaker=state if self._ship else "off",
+            alarm=done.alarm,
+            trouble=done.trouble,
+        )
+
+    def _hurry(self) -> None:
+        loop = self._loop
+        with suppress(RuntimeError):
+            if loop is not None:
+                loop.call_soon_threadsafe(self._hurry_here)
+
+    # --- in the thread --------------------------------------------------------------------------
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(self._work())
+
+    async def _work(self) -> None:
+        twin = getattr(self._store, "twin", None)
+        store = self._store if twin is None else twin(_STORE_SECONDS)
+        try:
+            await self._work_on(store)
+        finally:
+            if store is not self._store:
+                await store.close()
+
+    async def _work_on(self, store: Store) -> None:
+        self._store_here = store
+        destination = await self._destination(store)
+        if destination is None:
+            return
+        shipper = Shipper(store, destination, linger=self._linger, excess=self._has_excess)
+        self._shipper = shipper if self._ship else None
+        shipping = asyncio.create_task(shipper.run()) if self._ship else None
+        try:
+            await self._beat_until_closed(store)
+            if shipping is not None:
+                shipper.finish()
+                await asyncio.wait([shipping], timeout=self._drain_seconds)
+        finally:
+            shipper.stop()
+            if shipping is not None:
+                await _ended(shipping)
+            await destination.close()
+            with suppress(StoreError):
+                self._waiting = await backlog.waiting(store)
+
+    async def _destination(self, store: Store) -> Destination | None:
+        """The destination, when the store has said which one it is; None if it never did."""
+        while True:
+            try:
+                return self._make(store, await store_id(store))
+            except StoreError as error:
+                logger.warning("the store does not answer the archive: %s", error)
+            if self._closing.is_set():
+                return None
+            await self._next_beat()
+
+    async def _beat_until_closed(self, store: Store) -> None:
+        calm = 0
+        while not self._closing.is_set():
+            await self._next_beat()
+            calm = 0 if self._events.has_noted or self._recent else calm + 1
+            try:
+                await self._tell(store)
+                if self._events.refusal or calm % _CALM_BEATS == 0:
+                    await self._measure(store)
+            except StoreError as error:
+                logger.warning("what waits for the archive cannot be counted: %s", error)
+        with suppress(StoreError):
+            await self._tell(store)
+
+    async def _next_beat(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BEAT):
+                await self._closing.wait()
+
+    async def _tell(self, store: Store) -> None:
+        """Count what was noted, and say where to look: twice, for a write may be under way."""
+        noted = self._events.take_noted()
+        buckets = {*noted, *self._recent}
+        if not buckets:
+            return
+        before, self._recent = self._recent, noted
+        try:
+            shipper = self._shipper
+            await leave_hints(store, buckets if shipper is None else shipper.note(buckets))
+            for group, sums in _by_group(noted).items():
+                await backlog.add(store, group, sums)
+        except StoreError:
+            self._recent = before | noted
+            raise
+        await self._measure(store)
+
+    async def _measure(self, store: Store) -> None:
+        """How much waits; and whether that is too much."""
+        self._waiting = await backlog.waiting(store)
+        filling = self._bounds.filling(self._waiting)
+        refusal = ""
+        if filling >= 1.0 and not self._bounds.drop:
+            refusal = (
+                f"{self._waiting.events} events wait for the archive, which is as much as may: "
+                "mend the archive, or allow more by AIECS_ARCHIVE_OUTBOX_BYTES"
+            )
+        if refusal and not self._events.refusal:
+            logger.error("%s", refusal)
+        self._events.refusal = refusal
+
+    async def _has_excess(self) -> bool:
+        if not self._bounds.drop or self._bounds.filling(self._waiting) < 1.0:
+            return False
+        self._waiting = await backlog.waiting(self._store_here)
+        return self._bounds.filling(self._waiting) >= 1.0
+
+    def _close_here(self, seconds: float) -> None:
+        self._drain_seconds = seconds
+        self._closing.set()
+
+    def _hurry_here(self) -> None:
+        if self._shipper is not None:
+            self._shipper.hurry()
+
+
+async def store_id(store: Store) -> str:
+    """The name that a store has in archives; it gets one with the first archive."""
+    home = home_of(0)
+    ops = (Put(_KEY, {_FIELD: secrets.token_hex(8).encode()}, if_absent="skip"),)
+    await store.apply(Batch(home, "", ops))
+    results = await store.apply(Batch(home, "", (Get(_KEY, (_FIELD,)),)))
+    ((name,),) = results or ((b"",),)
+    return str(name.decode())
+
+
+def _by_group(noted: dict[int, Noted]) -> dict[int, Noted]:
+    sums: dict[int, Noted] = {}
+    for bucket, (events, size) in noted.items():
+        known = sums.get(group_of(bucket), Noted())
+        sums[group_of(bucket)] = Noted(known.events + events, known.size + size)
+    return sums
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Let it end what is under way, but not for long."""
+    await asyncio.wait([task], timeout=_CLOSING_SECONDS)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
