@@ -250,3 +250,20 @@ async def test_a_wrong_password_is_told(own_clickhouse):
         own_clickhouse.mend()
         await engine.archive_barrier(timeout=30)
     assert await asyncio.to_thread(counted, own_clickhouse.url) == (5, 5)
+
+
+async def test_rows_name_the_owner(archive_database):
+    async with ContextEngine(store=MemoryStore(), archive=archive_database.url()) as engine:
+        await engine.create_session("owned", "alice")
+        await say(engine, 2, "owned")
+        await say(engine, 1, "unowned", "nobody's")
+        await engine.archive_barrier(timeout=30)
+        await say(engine, 1, "owned", "later")
+        await engine.create_session("unowned", "bob")
+        await say(engine, 1, "unowned", "adopted")
+        await engine.archive_barrier(timeout=30)
+        archive = engine._on.cold._archiving.archive
+        query = "SELECT content, user_id FROM context_conversations ORDER BY seq"
+        found = dict(await asyncio.to_thread(archive.select, query))
+    owned = {"hello 0": "alice", "hello 1": "alice", "later 0": "alice", "adopted 0": "bob"}
+    assert found == owned | {"nobody's 0": ""}

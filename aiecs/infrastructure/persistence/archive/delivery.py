@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from aiecs.core.errors import ArchiveError, ArchiveRowError, ArchiveUnavailableError
 from aiecs.core.interface.archive import Archive
-from aiecs.infrastructure.persistence.archive.rows import Made, Shipped, columns_of, rows_of
+from aiecs.infrastructure.persistence.archive.rows import Life, Made, Shipped, columns_of, rows_of
 
 MOST_ROWS, MOST_BYTES = 2_000, 4 * 1024 * 1024
 
@@ -27,13 +27,20 @@ class Delivery:
         self._archive = archive
         self._store_id = store_id
 
-    def deliver(self, token: str, items: Sequence[Shipped], *, suspect: bool = False) -> list[Dead]:
+    def deliver(
+        self,
+        token: str,
+        items: Sequence[Shipped],
+        owners: Mapping[Life, str] | None = None,
+        *,
+        suspect: bool = False,
+    ) -> list[Dead]:
         """Insert everything, and return what cannot be; blocks.
 
         `suspect`: a refusal that is not known to pass is taken for a fault of the rows. Raises the
         `ArchiveError` of any other failure; the whole call can then be repeated.
         """
-        rows = rows_of(items, self._store_id)
+        rows = rows_of(items, self._store_id, owners)
         dead = [Dead(shipped, "", "it is no event") for shipped in rows.corrupt]
         for table, made in sorted(rows.by_table.items()):
             for number, part in enumerate(_parts(made)):

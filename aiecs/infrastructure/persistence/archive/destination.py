@@ -10,6 +10,7 @@ from typing import Protocol
 from aiecs.core.interface.archive import Archive
 from aiecs.infrastructure.persistence.archive.delivery import Dead, Delivery
 from aiecs.infrastructure.persistence.archive.leases import GROUPS
+from aiecs.infrastructure.persistence.archive.owners import Owners
 from aiecs.infrastructure.persistence.archive.rows import Shipped
 
 
@@ -38,8 +39,9 @@ class Destination(Protocol):
 class ArchiveDestination:
     """The tables of an `Archive`, which is used on threads of its own."""
 
-    def __init__(self, archive: Archive, store_id: str) -> None:
+    def __init__(self, archive: Archive, store_id: str, owners: Owners | None = None) -> None:
         self._archive = archive
+        self._owners = owners
         self._delivery = Delivery(archive, store_id)
         self._threads = ThreadPoolExecutor(GROUPS, "aiecs-archive")
 
@@ -51,8 +53,9 @@ class ArchiveDestination:
         self, token: str, items: Sequence[Shipped], *, suspect: bool = False
     ) -> list[Dead]:
         """An insert for each table; see `Delivery`."""
+        owners = {} if self._owners is None else await self._owners.of(items)
         return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._delivery.deliver(token, items, suspect=suspect)
+            self._threads, lambda: self._delivery.deliver(token, items, owners, suspect=suspect)
         )
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from aiecs.core.settings import Settings
 from aiecs.infrastructure.persistence.archive.clickhouse import ClickHouseArchive
 from aiecs.infrastructure.persistence.archive.connection import require_driver
 from aiecs.infrastructure.persistence.archive.destination import ArchiveDestination, Destination
+from aiecs.infrastructure.persistence.archive.owners import Owners
 from aiecs.infrastructure.persistence.archive.service import ArchiveService, Bounds
 from aiecs.infrastructure.persistence.archive.url import address_of
 
@@ -28,8 +29,8 @@ def archiving_to(
     if tables is None:
         raise InvalidInputError("this version takes no backend of your own")
 
-    def make(_: Store, store_id: str) -> Destination:
-        return ArchiveDestination(tables, store_id)
+    def make(store: Store, store_id: str) -> Destination:
+        return ArchiveDestination(tables, store_id, Owners(store))
 
     return ArchiveService(
         store,

@@ -18,8 +18,11 @@ from aiecs.core.events import About, Told, told
 from aiecs.infrastructure.persistence.archive import tables
 
 Row = dict[str, Any]
+Life = tuple[str, str]
+"""A session and its incarnation."""
 _Maker = Callable[[Told], tuple[tables.Table, Row]]
 
+_OWNED = (tables.CONVERSATIONS, tables.TASK_CONTEXTS)
 _MOST_SMALL = 2**32 - 1
 _MOST_MONEY = 10**9
 _SESSION_COUNTS = {
@@ -56,11 +59,15 @@ class Rows(NamedTuple):
     corrupt: list[Shipped]
 
 
-def rows_of(items: Iterable[Shipped], store_id: str) -> Rows:
+def rows_of(
+    items: Iterable[Shipped], store_id: str, owners: Mapping[Life, str] | None = None
+) -> Rows:
     """What the archive is to hold of these items; erased ones (empty) are passed over.
 
-    The same items give the same rows, whenever and wherever they are made.
+    The same items give the same rows, whenever and wherever they are made; only an owner may have
+    become known, or forgotten, meanwhile.
     """
+    known = owners or {}
     by_table: dict[str, list[Made]] = defaultdict(list)
     corrupt: list[Shipped] = []
     for shipped in items:
@@ -74,9 +81,12 @@ def rows_of(items: Iterable[Shipped], store_id: str) -> Rows:
         except CorruptRecordError:
             corrupt.append(shipped)
             continue
-        name = f"{store_id}/{shipped.bucket}/{shipped.number}".encode()
+        # With the item: a store that was set back to an earlier state gives numbers again.
+        name = f"{store_id}/{shipped.bucket}/{shipped.number}/".encode() + shipped.item
         # The outbox's own sequence as the version: it rises with every event of the bucket.
         stamped = stamps(event, event_id_of(name), shipped.number) | {"store_id": store_id} | row
+        if table in _OWNED:
+            stamped["user_id"] = known.get((event.ids[0] or "", event.incarnation), "")
         by_table[table.name].append(Made(shipped, stamped))
     return Rows(by_table, corrupt)
 
