@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from aiecs.core.cold import ColdReader
 from aiecs.core.events import Events
-from aiecs.core.interface.archive import Archive
+from aiecs.core.interface.archive import Archive, Row
 
 
 class ArchiveState(NamedTuple):
@@ -32,6 +32,15 @@ class ArchiveState(NamedTuple):
     breaker: str
     alarm: str
     trouble: str
+
+
+class ArchiveReport(NamedTuple):
+    """What a report found: `rows` in the order of `columns`, asked with `parameters`."""
+
+    name: str
+    parameters: dict[str, Any]
+    columns: tuple[str, ...]
+    rows: list[Row]
 
 
 class Archiving(Protocol):
@@ -62,6 +71,22 @@ class Archiving(Protocol):
         `ArchiveUnavailableError` after `timeout` seconds, `ArchiveRowError` when events of these
         buckets are set aside because the archive does not take them.
         """
+        ...
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None, timeout: float
+    ) -> list[Row]:
+        """The rows of SQL that only reads; `InvalidInputError` for any other."""
+        ...
+
+    async def report(
+        self, name: str, parameters: Mapping[str, Any], timeout: float
+    ) -> ArchiveReport:
+        """One of `reports`; `InvalidInputError` for a name or parameters that there are not."""
+        ...
+
+    def reports(self) -> dict[str, str]:
+        """The names of the reports, and what each of them tells."""
         ...
 
     async def state(self) -> ArchiveState:

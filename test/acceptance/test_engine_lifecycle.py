@@ -60,6 +60,7 @@ async def test_no_method_works_before_initialize_or_after_close(method, args):
 def test_the_list_above_is_complete():
     public = {name for name in dir(ContextEngine) if not name.startswith("_")}
     other = {
+        "archive",
         "initialize",
         "close",
         "iter_sessions",

@@ -267,3 +267,29 @@ async def test_rows_name_the_owner(archive_database):
         found = dict(await asyncio.to_thread(archive.select, query))
     owned = {"hello 0": "alice", "hello 1": "alice", "later 0": "alice", "adopted 0": "bob"}
     assert found == owned | {"nobody's 0": ""}
+
+
+async def test_questions_and_reports(archive_database):
+    async with ContextEngine(store=MemoryStore(), archive=archive_database.url()) as engine:
+        await engine.create_session("s", "alice")
+        metadata = {"model": "m", "input_tokens": 7, "output_tokens": 2}
+        metadata |= {"cost_usd": 0.5, "latency_ms": 12, "error": True}
+        await engine.add_conversation_message("s", "assistant", "a needle here", metadata)
+        await engine.archive_barrier(timeout=30)
+        query = "SELECT content FROM context_conversations WHERE session_id = {s:String}"
+        assert await engine.archive.query(query, {"s": "s"}) == [("a needle here",)]
+        for name in engine.archive.reports():
+            needed = {"text": "needle"} if name == "search" else {}
+            found = await engine.archive.report(name, **needed)
+            assert found.rows, name
+            assert all(len(row) == len(found.columns) for row in found.rows)
+        with pytest.raises(InvalidInputError, match="begins with"):
+            await engine.archive.query("DROP TABLE context_conversations")
+        with pytest.raises(InvalidInputError, match="there are"):
+            await engine.archive.report("nonsense")
+
+
+async def test_nothing_to_ask():
+    async with ContextEngine(store=MemoryStore()) as engine:
+        with pytest.raises(LifecycleError, match="no archive"):
+            await engine.archive.query("SELECT 1")

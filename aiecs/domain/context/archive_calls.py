@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiecs.domain.context.lifecycle import Lifecycle
 from aiecs.domain.context.monitoring import operation
+
+if TYPE_CHECKING:
+    from aiecs.domain.context.archive_questions import ArchiveQuestions
 
 
 class ArchiveCalls(Lifecycle):
     """The part of an engine that faces its archive."""
+
+    @property
+    def archive(self) -> ArchiveQuestions:
+        """What is in the archive: `query(sql)`, `report(name)`; `LifecycleError` without one."""
+        return self._on.cold.questions
 
     @operation
     async def archive_barrier(self, session_id: str | None = None, timeout: float = 30.0) -> None:

@@ -7,6 +7,7 @@ from aiecs.core.errors import LifecycleError
 from aiecs.core.ids import check_id
 from aiecs.core.keys import bucket_of
 from aiecs.domain.context.archive_health import ArchiveHealth, issues_of
+from aiecs.domain.context.archive_questions import ArchiveQuestions
 from aiecs.domain.context.arguments import seconds_of
 from aiecs.domain.context.earlier import Earlier
 from aiecs.domain.context.groups import read_session
@@ -22,6 +23,7 @@ class Cold:
         self._runtime = runtime
         self._archiving = archiving
         self._earlier = earlier
+        self.questions = ArchiveQuestions(self._there)
 
     async def barrier(self, session_id: str | None, timeout: float) -> None:
         """Wait for the archive. See `ContextEngine.archive_barrier`."""

@@ -18,7 +18,7 @@ from aiecs.core.interface.archive import Archive, Row
 
 T = TypeVar("T")
 
-_AT_ONCE = 4
+_AT_ONCE, _QUESTIONS = 4, 2
 _REST = 1.0
 """Seconds that the archive is left alone after it has not answered; longer each time."""
 _LONGEST_REST = 30.0
@@ -59,6 +59,8 @@ class Reader:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._threads = ThreadPoolExecutor(_AT_ONCE, "aiecs-archive-reader")
+        #: Of their own, so that slow questions keep no history waiting.
+        self._questions = ThreadPoolExecutor(_QUESTIONS, "aiecs-archive-questions")
         self._lock = threading.Lock()
         self._flights: dict[Hashable, Future[Any]] = {}
         self._rest = 0.0
@@ -96,11 +98,12 @@ class Reader:
 
     async def run(self, work: Callable[[Archive], T], timeout: float) -> T:
         """Something of the caller's own, in a thread of the reader's."""
-        return await _within(timeout, self._threads.submit(work, self._archive))
+        return await _within(timeout, self._questions.submit(work, self._archive))
 
     def close(self) -> None:
         """Let the threads end; the archive is the shipper's to close."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._questions.shutdown(wait=True, cancel_futures=True)
 
     async def _ask(
         self, key: Hashable, ask: Callable[[], T], timeout: float, *, patient: bool

@@ -6,16 +6,16 @@ import asyncio
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from aiecs.core.archiving import ArchiveState
-from aiecs.core.errors import StoreError
+from aiecs.core.archiving import ArchiveReport, ArchiveState
+from aiecs.core.errors import LifecycleError, StoreError
 from aiecs.core.events import Events, Noted
-from aiecs.core.interface.archive import Archive
+from aiecs.core.interface.archive import Archive, Row
 from aiecs.core.interface.store import Batch, Get, Put, Store
-from aiecs.infrastructure.persistence.archive import backlog
+from aiecs.infrastructure.persistence.archive import backlog, reports
 from aiecs.infrastructure.persistence.archive.backlog import Backlog
 from aiecs.infrastructure.persistence.archive.barrier import wait_until_in
 from aiecs.infrastructure.persistence.archive.destination import Destination
@@ -126,6 +126,37 @@ class ArchiveService:
     async def barrier(self, buckets: Iterable[int] | None, timeout: float) -> None:
         """Wait until all that lies in outboxes now is in; see `Archiving.barrier`."""
         await wait_until_in(self._store, buckets, timeout, self._hurry)
+
+    async def query(
+        self, sql: str, parameters: Mapping[str, Any] | None, timeout: float
+    ) -> list[Row]:
+        """The rows of SQL that only reads; see `reports.query`."""
+
+        def ask(archive: Archive) -> list[Row]:
+            return reports.query(archive, sql, parameters, timeout=timeout)
+
+        return await self._readable().run(ask, timeout)
+
+    async def report(
+        self, name: str, parameters: Mapping[str, Any], timeout: float
+    ) -> ArchiveReport:
+        """One of `reports`; see `reports.run_report`."""
+
+        def ask(archive: Archive) -> ArchiveReport:
+            found = reports.run_report(archive, name, parameters, timeout=timeout)
+            columns = tuple(column.name for column in found.columns)
+            return ArchiveReport(found.report, found.parameters, columns, found.rows)
+
+        return await self._readable().run(ask, timeout)
+
+    def reports(self) -> dict[str, str]:
+        """The names of the reports, and what each of them tells."""
+        return {name: report.about for name, report in reports.REPORTS.items()}
+
+    def _readable(self) -> Reader:
+        if self._reader is None:
+            raise LifecycleError(f"{self._name} takes copies, and cannot be asked")
+        return self._reader
 
     async def state(self) -> ArchiveState:
         """How it is doing now."""
