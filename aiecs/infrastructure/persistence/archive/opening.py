@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from aiecs.core.errors import InvalidInputError
 from aiecs.core.interface.storage_interface import IPermanentStorageBackend
 from aiecs.core.interface.store import Store
 from aiecs.core.settings import Settings
 from aiecs.infrastructure.persistence.archive.clickhouse import ClickHouseArchive
 from aiecs.infrastructure.persistence.archive.connection import require_driver
 from aiecs.infrastructure.persistence.archive.destination import ArchiveDestination, Destination
+from aiecs.infrastructure.persistence.archive.injected import InjectedDestination
 from aiecs.infrastructure.persistence.archive.owners import Owners
 from aiecs.infrastructure.persistence.archive.service import ArchiveService, Bounds
 from aiecs.infrastructure.persistence.archive.url import address_of
@@ -24,18 +24,38 @@ def archive_at(url: str) -> ClickHouseArchive:
 def archiving_to(
     archive: str | IPermanentStorageBackend, store: Store, settings: Settings
 ) -> ArchiveService:
-    """What ships a store's events to an archive as the settings want it."""
-    tables = archive_at(archive) if isinstance(archive, str) else getattr(archive, "archive", None)
-    if tables is None:
-        raise InvalidInputError("this version takes no backend of your own")
+    """What ships a store's events to an archive as the settings want it.
 
+    A backend that has the archive's own tables behind it only names them: they are shipped to
+    without it. `InvalidInputError`, `MissingExtraError`.
+    """
+    if isinstance(archive, str):
+        return _into(archive_at(archive), store, settings)
+    tables = getattr(archive, "archive", None)
+    if isinstance(tables, ClickHouseArchive):
+        require_driver(tables.address)
+        return _into(tables, store, settings)
+
+    def make(store: Store, _: str) -> Destination:
+        return InjectedDestination(archive, store)
+
+    return ArchiveService(
+        store,
+        make,
+        name=type(archive).__name__,
+        bounds=bounds_of(settings),
+        ship=settings.archive_ship,
+    )
+
+
+def _into(tables: ClickHouseArchive, store: Store, settings: Settings) -> ArchiveService:
     def make(store: Store, store_id: str) -> Destination:
         return ArchiveDestination(tables, store_id, Owners(store))
 
     return ArchiveService(
         store,
         make,
-        name=tables.name if tables is not None else type(archive).__name__,
+        name=tables.name,
         archive=tables,
         bounds=bounds_of(settings),
         ship=settings.archive_ship,
