@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from archive_load import TABLE, cpu_of
 from harness import Options
 from report import Report, at_least, environment
 from support.clickhouse import Bridge, ClickHouses
@@ -32,7 +33,6 @@ from aiecs.infrastructure.persistence.archive.delivery import MOST_ROWS, Deliver
 from aiecs.infrastructure.persistence.archive.rows import Shipped, rows_of
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 9
-TABLE = "context_conversations"
 PYTHON = "AIECS_2_2_0_PYTHON"
 BATCHES, SINGLES = 10, 60
 BATCH, SINGLE, REFERENCE = f"Delivery, {MOST_ROWS:,} rows", "Delivery, 1 row", "aiecs 2.2.0"
@@ -94,9 +94,9 @@ def _measure(bridge: Bridge, options: Options) -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = {name: [] for name in sides}
     for _ in range(options.rounds):
         for name, work in sides.items():
-            server = _cpu_of(bridge.pid)
+            server = cpu_of(bridge.pid)
             rows, inserts, seconds, client = work()
-            sample = Sample(rows, inserts, seconds, client, _cpu_of(bridge.pid) - server)
+            sample = Sample(rows, inserts, seconds, client, cpu_of(bridge.pid) - server)
             samples[name].append(sample)
     _check_all_there(archive, samples)
     archive.close()
@@ -207,15 +207,6 @@ class Reference:
 
     def end(self) -> None:
         self._process.communicate("\n")
-
-
-def _cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has used so far; 0.0 where the system does not say."""
-    try:
-        parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _times(found: dict[str, list[Sample]], ours: str, other: str) -> float:

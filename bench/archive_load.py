@@ -1,4 +1,4 @@
-"""Messages for the archive's benchmarks: sessions of 50 over a year, with text that compresses.
+"""What the archive's benchmarks share: the CPU of a process, and sessions of 50 messages over a year.
 
 The text is made of sentences of a vocabulary whose words are as unevenly common as those of a
 language; a real archive compresses better where its messages repeat each other.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -108,3 +110,12 @@ def load(archive: Any, count: int, at_once: int = 20_000) -> None:
             return
         columns = {name: [row[name] for row in part] for name in part[0]}
         archive.insert(TABLE, columns, token=f"load-{number}")
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU that a process has used so far; 0.0 where the system does not say."""
+    try:
+        parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")

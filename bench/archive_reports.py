@@ -18,7 +18,7 @@ from functools import partial
 from statistics import median
 from typing import NamedTuple
 
-from archive_load import PER_SESSION, SEARCHED, TABLE, load
+from archive_load import PER_SESSION, SEARCHED, TABLE, cpu_of, load
 from harness import Options
 from report import Report, at_most, environment
 from support.clickhouse import Bridge, ClickHouses
@@ -50,20 +50,26 @@ class Reader:
     """Asks the archive and notes how long it took, in milliseconds."""
 
     def __init__(self, bridge: Bridge, rounds: int) -> None:
+        self._pid = bridge.pid
         self._url = f"{bridge.url}/million?timeout={_PATIENCE:.0f}"
         self._rounds = rounds
         self._random = random.Random(1)
         self.archive = ClickHouseArchive.from_url(self._url)
         self.archive.open()
         self.times: dict[str, list[float]] = {}
+        #: CPU of client and server per run, in milliseconds.
+        self.cpu: dict[str, tuple[float, float]] = {}
 
     def note(self, name: str, work: Callable[[], object], times: int) -> None:
         work()
         found = self.times[name] = []
+        client, server = time.process_time(), cpu_of(self._pid)
         for _ in range(times):
             start = time.perf_counter()
             work()
             found.append((time.perf_counter() - start) * 1e3)
+        spent = (time.process_time() - client, cpu_of(self._pid) - server)
+        self.cpu[name] = (spent[0] / times * 1e3, spent[1] / times * 1e3)
 
     def sessions(self, name: str, count: int) -> None:
         def read() -> None:
@@ -114,9 +120,13 @@ def main() -> None:
     finally:
         servers.close()
     report = Report(__doc__, shown)
-    rows = [(name, _at(t, 0.5), _at(t, 0.99), len(t)) for name, t in reader.times.items()]
+    rows = [
+        (name, _at(t, 0.5), _at(t, 0.99), *reader.cpu[name], len(t))
+        for name, t in reader.times.items()
+    ]
     title = f"{count:,} messages, loaded at {loaded:,.0f} a second (20,000 to an insert)"
-    report.table(title, ("query", "p50 ms", "p99 ms", "runs"), rows)
+    columns = ("query", "p50 ms", "p99 ms", "client CPU ms", "server CPU ms", "runs")
+    report.table(title, columns, rows)
     columns = ("table", "parts", "bytes per message", "raw bytes per message")
     report.table("Size", columns, [_size(name, size) for name, size in sizes.items()])
     reads = {name: median(t) for name, t in reader.times.items() if name.startswith("read")}
