@@ -1,4 +1,4 @@
-"""What the archive's benchmarks share: the CPU of a process, and sessions of 50 messages over a year.
+"""What the archive's benchmarks share: the CPU of a process, and sessions of 50 messages each.
 
 The text is made of sentences of a vocabulary whose words are as unevenly common as those of a
 language; a real archive compresses better where its messages repeat each other.
