@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 BENCHMARKS := add_message c_client load history sqlite memory cleanup import_cost archive_insert archive_reports
 PRODUCT := --extra cli --extra uvloop
-COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
-	pyproject.toml requirements/build.in
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url
+COMPILE = $(UV_COMPILE) pyproject.toml requirements/build.in
 HASHED = $(COMPILE) --constraints constraints.txt --generate-hashes --custom-compile-command 'make constraints'
 
 export NO_MKDOCS_2_WARNING := 1
@@ -63,6 +63,13 @@ fuzz: $(VENV)/.fuzz ## look for bytes that break what reads them; ARGS=-max_tota
 	@.venv-aiecs/bin/python -m pip --disable-pip-version-check --quiet install 'aiecs[clickhouse]==2.2.0'
 	@touch $@
 
+# Poetry, for the command by which the specification runs its test: it needs nothing of ours, nor we
+# anything of it.
+.venv-poetry/.installed: requirements/poetry.txt
+	@$(PYTHON) -m venv .venv-poetry
+	@.venv-poetry/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement $<
+	@touch $@
+
 # pip refuses to install a project under constraints that carry hashes. So constraints.txt holds the
 # bare versions, and requirements/*.txt are its hashed parts: one per environment that we install.
 constraints: $(VENV)/.dev ## move every pinned dependency to its latest version
@@ -71,11 +78,13 @@ constraints: $(VENV)/.dev ## move every pinned dependency to its latest version
 	@$(HASHED) --output-file requirements/demo.txt --extra cli
 	@$(HASHED) --output-file requirements/test.txt $(PRODUCT) --extra test
 	@$(HASHED) --output-file requirements/fuzz.txt requirements/fuzz.in
+	@$(UV_COMPILE) --output-file requirements/poetry.txt --generate-hashes requirements/poetry.in \
+		--custom-compile-command 'make constraints'
 	@$(HASHED) --output-file requirements/bench.txt --extra uvloop --extra bench
 	@$(HASHED) --output-file requirements/dev.txt $(PRODUCT) --extra test --extra dev
 
 clean: ## remove what these commands made
-	rm -rf $(VENV) .venv-bench .venv-aiecs site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-aiecs .venv-poetry site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find aiecs test -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp per environment: a second run installs nothing, a changed pin installs again.

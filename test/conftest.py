@@ -17,6 +17,7 @@ _FOREIGN = ("REDIS_", "AIECS_", "CLICKHOUSE_")
 _KEPT = "AIECS_SPEC"  # where the specification lies, for the tests that run its samples
 _CLICKHOUSES = pytest.StashKey[clickhouse.ClickHouses]()
 _BRIDGED = ("clickhouse_bridge", "own_clickhouse")
+_GIVEN = pytest.StashKey[dict[str, str]]()
 _MEASURED = pytest.StashKey[list[str]]()
 _SERVERS = pytest.StashKey[real.Servers]()
 _THREADS = pytest.StashKey[set[threading.Thread]]()
@@ -26,9 +27,8 @@ _numbers = itertools.count(1)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CLICKHOUSES] = clickhouse.ClickHouses(os.environ.get(clickhouse.VARIABLE))
-    for name in list(os.environ):
-        if name.startswith(_FOREIGN) and name != _KEPT:
-            del os.environ[name]
+    foreign = [name for name in os.environ if name.startswith(_FOREIGN) and name != _KEPT]
+    config.stash[_GIVEN] = {name: os.environ.pop(name) for name in foreign}
     config.stash[_SERVERS] = real.Servers()
     config.stash[_MEASURED] = []
 
@@ -53,6 +53,12 @@ def pytest_terminal_summary(
 def servers(pytestconfig: pytest.Config) -> real.Servers:
     """Starts real servers; those of `start` are the test's own and die with the run."""
     return pytestconfig.stash[_SERVERS]
+
+
+@pytest.fixture(scope="session")
+def given_environment(pytestconfig: pytest.Config) -> dict[str, str]:
+    """The variables that were taken out of the environment, for tests that go by them."""
+    return pytestconfig.stash[_GIVEN]
 
 
 @pytest.fixture
