@@ -10,7 +10,7 @@ from aiecs.infrastructure.persistence.archive.connection import require_driver
 from aiecs.infrastructure.persistence.archive.destination import ArchiveDestination, Destination
 from aiecs.infrastructure.persistence.archive.injected import InjectedDestination
 from aiecs.infrastructure.persistence.archive.owners import Owners
-from aiecs.infrastructure.persistence.archive.service import ArchiveService, Bounds
+from aiecs.infrastructure.persistence.archive.service import LINGER, ArchiveService, Bounds
 from aiecs.infrastructure.persistence.archive.url import address_of
 
 
@@ -22,19 +22,24 @@ def archive_at(url: str) -> ClickHouseArchive:
 
 
 def archiving_to(
-    archive: str | IPermanentStorageBackend, store: Store, settings: Settings
+    archive: str | IPermanentStorageBackend,
+    store: Store,
+    settings: Settings,
+    *,
+    linger: float = LINGER,
 ) -> ArchiveService:
     """What ships a store's events to an archive as the settings want it.
 
     A backend that has the archive's own tables behind it only names them: they are shipped to
-    without it. `InvalidInputError`, `MissingExtraError`.
+    without it. `linger`: seconds between rounds, in which events gather for one insert.
+    `InvalidInputError`, `MissingExtraError`.
     """
     if isinstance(archive, str):
-        return _into(archive_at(archive), store, settings)
+        return _into(archive_at(archive), store, settings, linger)
     tables = getattr(archive, "archive", None)
     if isinstance(tables, ClickHouseArchive):
         require_driver(tables.address)
-        return _into(tables, store, settings)
+        return _into(tables, store, settings, linger)
 
     def make(store: Store, _: str) -> Destination:
         return InjectedDestination(archive, store)
@@ -45,10 +50,13 @@ def archiving_to(
         name=type(archive).__name__,
         bounds=bounds_of(settings),
         ship=settings.archive_ship,
+        linger=linger,
     )
 
 
-def _into(tables: ClickHouseArchive, store: Store, settings: Settings) -> ArchiveService:
+def _into(
+    tables: ClickHouseArchive, store: Store, settings: Settings, linger: float
+) -> ArchiveService:
     def make(store: Store, store_id: str) -> Destination:
         return ArchiveDestination(tables, store_id, Owners(store))
 
@@ -59,6 +67,7 @@ def _into(tables: ClickHouseArchive, store: Store, settings: Settings) -> Archiv
         archive=tables,
         bounds=bounds_of(settings),
         ship=settings.archive_ship,
+        linger=linger,
     )
 
 

@@ -8,10 +8,11 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from aiecs.core.archiving import ArchiveReport, ArchiveState
-from aiecs.core.errors import LifecycleError, StoreError
+from aiecs.core.errors import ArchiveError, LifecycleError, StoreError
 from aiecs.core.events import Events, Noted
 from aiecs.core.interface.archive import Archive, Row
 from aiecs.core.interface.store import Batch, Get, Put, Store
@@ -19,12 +20,16 @@ from aiecs.infrastructure.persistence.archive import backlog, reports
 from aiecs.infrastructure.persistence.archive.backlog import Backlog
 from aiecs.infrastructure.persistence.archive.barrier import wait_until_in
 from aiecs.infrastructure.persistence.archive.destination import Destination
+from aiecs.infrastructure.persistence.archive.gate import Gate
 from aiecs.infrastructure.persistence.archive.leases import group_of, home_of
 from aiecs.infrastructure.persistence.archive.outboxes import leave_hints
 from aiecs.infrastructure.persistence.archive.reading import Reader
 from aiecs.infrastructure.persistence.archive.shipper import Progress, Shipper
 
 logger = logging.getLogger("aiecs.archive")
+
+LINGER = 2.0
+"""Seconds between the rounds of a shipper that nobody hurries."""
 
 _BEAT = 0.25
 _CALM_BEATS = 20
@@ -66,7 +71,7 @@ class ArchiveService:
         archive: Archive | None = None,
         bounds: Bounds = Bounds(),  # noqa: B008 - it cannot be changed
         ship: bool = True,
-        linger: float = 2.0,
+        linger: float = LINGER,
     ) -> None:
         self._store = store
         self._make = make
@@ -110,14 +115,17 @@ class ArchiveService:
         )
         self._thread.start()
 
-    async def close(self, seconds: float) -> int:
-        """Bring in what is left, for at most so long; how many events wait for the next start."""
+    async def close(self, seconds: float, *, drain: bool = True) -> int:
+        """Bring in what is left, for at most so long; how many events wait for the next start.
+
+        Without `drain` only what is under way.
+        """
         thread, loop = self._thread, self._loop
         if thread is None or loop is None:
             return 0
         self._thread = None
         with suppress(RuntimeError):  # it has ended by itself
-            loop.call_soon_threadsafe(self._close_here, seconds)
+            loop.call_soon_threadsafe(partial(self._close_here, seconds, drain=drain))
         await asyncio.to_thread(thread.join)
         if self._reader is not None:
             await asyncio.to_thread(self._reader.close)
@@ -206,16 +214,15 @@ class ArchiveService:
             return
         shipper = Shipper(store, destination, linger=self._linger, excess=self._has_excess)
         self._shipper = shipper if self._ship else None
-        shipping = asyncio.create_task(shipper.run()) if self._ship else None
+        working = asyncio.create_task(shipper.run() if self._ship else self._open(destination))
         try:
             await self._beat_until_closed(store)
-            if shipping is not None:
-                shipper.finish()
-                await asyncio.wait([shipping], timeout=self._drain_seconds)
+            if self._ship:
+                (shipper.finish if self._drains else shipper.stop)()
+                await asyncio.wait([working], timeout=self._drain_seconds)
         finally:
             shipper.stop()
-            if shipping is not None:
-                await _ended(shipping)
+            await _ended(working, _CLOSING_SECONDS if self._ship else 0.0)
             await destination.close()
             with suppress(StoreError):
                 self._waiting = await backlog.waiting(store)
@@ -230,6 +237,19 @@ class ArchiveService:
             if self._closing.is_set():
                 return None
             await self._next_beat()
+
+    async def _open(self, destination: Destination) -> None:
+        """For those who read, where no shipper opens it."""
+        gate = Gate()
+        while self._archive is not None:
+            try:
+                await destination.open()
+            except ArchiveError as error:
+                logger.warning("the archive cannot be read: %s", error)
+            else:
+                return
+            gate.failed()
+            await asyncio.sleep(gate.pause)
 
     async def _beat_until_closed(self, store: Store) -> None:
         calm = 0
@@ -287,8 +307,8 @@ class ArchiveService:
         self._waiting = await backlog.waiting(self._store_here)
         return self._bounds.filling(self._waiting) >= 1.0
 
-    def _close_here(self, seconds: float) -> None:
-        self._drain_seconds = seconds
+    def _close_here(self, seconds: float, *, drain: bool) -> None:
+        self._drain_seconds, self._drains = seconds, drain
         self._closing.set()
 
     def _hurry_here(self) -> None:
@@ -314,9 +334,9 @@ def _by_group(noted: dict[int, Noted]) -> dict[int, Noted]:
     return sums
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def _ended(task: asyncio.Task[None], seconds: float) -> None:
     """Let it end what is under way, but not for long."""
-    await asyncio.wait([task], timeout=_CLOSING_SECONDS)
+    await asyncio.wait([task], timeout=seconds)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
