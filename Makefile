@@ -73,15 +73,15 @@ fuzz: $(VENV)/.fuzz ## look for bytes that break what reads them; ARGS=-max_tota
 # pip refuses to install a project under constraints that carry hashes. So constraints.txt holds the
 # bare versions, and requirements/*.txt are its hashed parts: one per environment that we install.
 constraints: $(VENV)/.dev ## move every pinned dependency to its latest version
-	@$(COMPILE) --upgrade --all-extras --output-file constraints.txt \
+	@$(COMPILE) --upgrade --all-extras --group test --group dev --group bench --output-file constraints.txt \
 		--custom-compile-command 'make constraints  (every version we test with, for pip install -c)'
 	@$(HASHED) --output-file requirements/demo.txt --extra cli
-	@$(HASHED) --output-file requirements/test.txt $(PRODUCT) --extra test
+	@$(HASHED) --output-file requirements/test.txt $(PRODUCT) --group test
 	@$(HASHED) --output-file requirements/fuzz.txt requirements/fuzz.in
 	@$(UV_COMPILE) --output-file requirements/poetry.txt --generate-hashes requirements/poetry.in \
 		--custom-compile-command 'make constraints'
-	@$(HASHED) --output-file requirements/bench.txt --extra uvloop --extra bench
-	@$(HASHED) --output-file requirements/dev.txt $(PRODUCT) --extra test --extra dev
+	@$(HASHED) --output-file requirements/bench.txt --extra uvloop --group bench
+	@$(HASHED) --output-file requirements/dev.txt $(PRODUCT) --group test --group dev
 
 clean: ## remove what these commands made
 	rm -rf $(VENV) .venv-bench .venv-aiecs .venv-poetry site build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
