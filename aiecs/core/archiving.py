@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aiecs.core.cold import ColdReader
+from aiecs.core.erasure import Erasure
 from aiecs.core.events import Events
 from aiecs.core.interface.archive import Archive, Row
 
@@ -70,6 +71,14 @@ class Archiving(Protocol):
 
         `ArchiveUnavailableError` after `timeout` seconds, `ArchiveRowError` when events of these
         buckets are set aside because the archive does not take them.
+        """
+        ...
+
+    async def erase(self, erasures: Sequence[Erasure], timeout: float) -> int | None:
+        """Erase what waits for the archive at once, and what is in it as soon as it answers.
+
+        How many rows the archive held; None when it was not done after `timeout` seconds: it will
+        be, and no read shows them meanwhile.
         """
         ...
 

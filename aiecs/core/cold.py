@@ -51,6 +51,10 @@ class ColdReader(Protocol):
         """Every incarnation that the archive knows of, the oldest first."""
         ...
 
+    async def sessions_of(self, user_id: str, timeout: float) -> list[str]:
+        """Every session of which the archive has a life that this user owned."""
+        ...
+
     async def messages(
         self, wanted: Wanted, timeout: float, *, patient: bool
     ) -> Sequence[ColdMessage]:

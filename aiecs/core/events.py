@@ -23,6 +23,7 @@ from aiecs.core.keys import bucket_of
 OUTBOX = "_out"
 
 _NO_SEQUENCE = b"0"
+_NO_LIFE = b"-"
 _STAMPS = 4
 _STAMP_BYTES = 60
 #: What ends something is never refused: it makes room, and somebody may have a right to it.
@@ -111,6 +112,13 @@ class Events:
         if not self.wanted:
             return ()
         return self.event(_json(values), About.SESSION, session_id, happened)
+
+    def loose(self, record: bytes, kind: About, *ids: str) -> tuple[Op, ...]:
+        """An event of what has no life in the store."""
+        if not self.wanted:
+            return ()
+        stamps = (_NO_LIFE, _NO_SEQUENCE, NOW, self._head(record, kind, *ids))
+        return (Append(OUTBOX, (record,), stamps),)
 
     # --- for plans ------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ class Earlier:
                 raise
             self._gaps += 1
             self._last_gap = time.monotonic()
-            visible = _visible(waiting.lives.values(), session)
+            visible = _visible(_left(waiting.lives, waiting), session)
             known = _between(waiting.messages, visible, session, span)
             return span.cut(self._decoded(session, known))
         if session.incarnation and span[1:] == Span(None)[1:]:
@@ -146,7 +146,7 @@ class Earlier:
                 user, gone = newer.user_id or life.user_id, newer.gone or life.gone
                 lives[life.incarnation] = Life(life.incarnation, user, gone)
             self._remember(session, hot, waiting, lives)
-        visible = _visible(lives.values(), session)
+        visible = _visible(_left(lives, waiting), session)
         wanted = _wanted(session, visible, span)
         archived, whole = await self._archived(wanted, span.limit, deadline, insist=insist)
         known = _between(waiting.messages, visible, session, span)
@@ -235,6 +235,12 @@ def _visible(lives: Iterable[Life], session: _Session) -> list[str]:
     if session.incarnation and session.incarnation not in shown:
         shown.append(session.incarnation)
     return shown
+
+
+def _left(lives: dict[str, Life], waiting: Unshipped) -> list[Life]:
+    """All lives but those that were deleted, whether or not the archive knows that already."""
+    covered = () if waiting.erasure is None else waiting.erasure.covered(lives.values())
+    return [life for life in lives.values() if life.incarnation not in covered]
 
 
 def _wanted(session: _Session, visible: Sequence[str], span: Span) -> Wanted:

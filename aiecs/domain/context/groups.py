@@ -15,6 +15,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiecs.core.erasure import GONE, GONE_BY, GONE_ROWS, name_of
 from aiecs.core.events import About
 from aiecs.core.interface import store as port
 from aiecs.core.keys import session_place, thread_place
@@ -23,12 +24,14 @@ from aiecs.domain.context.models import DeletionReport
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from aiecs.core.erasure import Subject
     from aiecs.core.interface.store import Kind
     from aiecs.core.keys import Place
     from aiecs.domain.context.runtime import Runtime
 
 _CHUNK = 900
 _EXPIRED = "expired"
+DELETED = "deleted"
 _RENEW_AFTER = 86_400_000_000
 _CONTENT: tuple[tuple[Kind, str], ...] = (
     ("map", "t"),
@@ -154,7 +157,7 @@ async def read_session(runtime: Runtime, session_id: str) -> SessionGroup | None
 
 
 async def remove_session(
-    runtime: Runtime, group: SessionGroup, *guards: port.Guard, happened: str = "deleted"
+    runtime: Runtime, group: SessionGroup, *guards: port.Guard, happened: str = DELETED
 ) -> DeletionReport | None:
     """Remove a session as it was read; None when that failed because it has changed since.
 
@@ -241,6 +244,8 @@ async def _remove(
             await _write(runtime, place, (*checks, *ops))
             rest = rest[_CHUNK:]
         told = runtime.events.change(group.session_id, happened, {})
+        if happened == DELETED:
+            told += erased(runtime, "session", group.session_id)
         ops = (*_deletes(_CONTENT), *_deletes(_logs(rest)), *ends, *told)
         results = await _write(runtime, place, (*checks, *ops))
     except port.GuardFailed:
@@ -303,7 +308,7 @@ async def read_thread(runtime: Runtime, thread_id: str) -> ThreadGroup | None:
 
 
 async def remove_thread(
-    runtime: Runtime, thread: ThreadGroup, *guards: port.Guard, happened: str = "deleted"
+    runtime: Runtime, thread: ThreadGroup, *guards: port.Guard, happened: str = DELETED
 ) -> DeletionReport | None:
     """Remove a thread in one batch; None when that failed because it has changed since.
 
@@ -311,6 +316,8 @@ async def remove_thread(
     """
     checks = (*_unchanged(thread.head, "~i", "s"), *guards)
     told = runtime.events.event(b"{}", About.THREAD, thread.thread_id, happened)
+    if happened == DELETED:
+        told += erased(runtime, "thread", thread.thread_id)
     ops = (*_deletes(_THREAD_KEYS), port.Delete(""), *told)
     try:
         await _write(runtime, thread_place(thread.thread_id), (*checks, *ops))
@@ -333,6 +340,15 @@ async def _retire(runtime: Runtime, thread: ThreadGroup, idle_before: int | None
         return Retired(gone=False)
     removed = await remove_thread(runtime, thread, *_untouched(thread.head), happened=_EXPIRED)
     return Retired(gone=False) if removed is None else Retired(gone=True, removed=removed)
+
+
+def erased(runtime: Runtime, subject: Subject, id_: str, owner: str = "") -> tuple[port.Op, ...]:
+    """What makes a deletion reach into the archive: everything of before, or of that owner."""
+    if not runtime.events.wanted:
+        return ()
+    name = name_of(subject, id_)
+    by = port.Put(GONE_BY, {name: owner.encode()}) if owner else port.Delete(GONE_BY, (name,))
+    return (port.Put(GONE, {name: port.NOW}), by, port.Delete(GONE_ROWS, (name,)))
 
 
 # --- batches ------------------------------------------------------------------------------------

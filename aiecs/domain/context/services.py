@@ -22,6 +22,7 @@ from aiecs.domain.context.configuration import (
 from aiecs.domain.context.conversations import Conversations
 from aiecs.domain.context.deletions import Deletions
 from aiecs.domain.context.earlier import Earlier
+from aiecs.domain.context.erasures import Erasures
 from aiecs.domain.context.maintenance import Maintenance
 from aiecs.domain.context.monitoring import Monitor
 from aiecs.domain.context.runtime import Runtime
@@ -88,6 +89,7 @@ def build(
     sessions, cache = Sessions(runtime), TailCache(cache_bytes)
     reader = None if archiving is None else archiving.reader
     earlier = None if reader is None else Earlier(runtime, reader, cold_seconds)
+    erasures = None if archiving is None else Erasures(runtime, archiving)
     cold = Cold(runtime, archiving, earlier)
     return Services(
         runtime=runtime,
@@ -97,7 +99,7 @@ def build(
         task_contexts=TaskContexts(runtime, sessions),
         checkpoints=Checkpoints(runtime, sessions),
         agents=AgentConversations(runtime, sessions),
-        deletions=Deletions(runtime),
+        deletions=Deletions(runtime, erasures),
         maintenance=Maintenance(runtime, monitor, cache, cold, concerns=concerns),
         cold=cold,
     )

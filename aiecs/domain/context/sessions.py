@@ -36,6 +36,7 @@ from aiecs.core.interface.store import (
 )
 from aiecs.core.keys import Place, session_place
 from aiecs.domain.context.activity import Activity
+from aiecs.domain.context.erasures import not_erased
 from aiecs.domain.context.groups import make_room, session_keys
 from aiecs.domain.context.indexes import announce_session
 from aiecs.domain.context.models import SessionMetrics
@@ -148,7 +149,7 @@ class Sessions:
             elif strict:
                 raise SessionNotFoundError(f"session {session_id!r} does not exist") from None
             else:
-                await self._create(session_id, "", {})
+                await self._create(session_id, "", {}, implicit=True)
             try:
                 return await self._runtime.apply(batch)
             except GuardFailed as again:
@@ -185,7 +186,13 @@ class Sessions:
         raise _unsettled(session_id)
 
     async def _create(
-        self, session_id: str, user_id: str, put: dict[str, bytes], *, minted: bool = False
+        self,
+        session_id: str,
+        user_id: str,
+        put: dict[str, bytes],
+        *,
+        minted: bool = False,
+        implicit: bool = False,
     ) -> SessionMetrics | None:
         """The session if this call created it; None when there is one (or to try again)."""
         bucket, group = place_of(session_id)
@@ -198,6 +205,8 @@ class Sessions:
         told = {"user_id": user_id, **told_metadata(put)}
         born = (Put("", head, if_absent="abort"), RequireBefore(before), Clock())
         ops = (*born, *self._update[1:], *self._events.change(session_id, "created", told))
+        if implicit and self._events.wanted:
+            ops += await not_erased(self._runtime, session_id)
         try:
             results = await self._runtime.apply(Batch(bucket, group, ops))
         except GroupExpired:

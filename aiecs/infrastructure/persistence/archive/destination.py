@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from aiecs.core.erasure import Erasure
 from aiecs.core.interface.archive import Archive
 from aiecs.infrastructure.persistence.archive.delivery import Dead, Delivery
+from aiecs.infrastructure.persistence.archive.eraser import erase
 from aiecs.infrastructure.persistence.archive.leases import GROUPS
 from aiecs.infrastructure.persistence.archive.owners import Owners
 from aiecs.infrastructure.persistence.archive.rows import Shipped
@@ -31,6 +33,10 @@ class Destination(Protocol):
         """
         ...
 
+    async def erase(self, erasures: Sequence[Erasure]) -> dict[str, int]:
+        """Take out what these cover; how many rows, by name. May be repeated."""
+        ...
+
     async def close(self) -> None:
         """Let go of it; what is under way may be broken off."""
         ...
@@ -42,6 +48,7 @@ class ArchiveDestination:
     def __init__(self, archive: Archive, store_id: str, owners: Owners | None = None) -> None:
         self._archive = archive
         self._owners = owners
+        self._store_id = store_id
         self._delivery = Delivery(archive, store_id)
         self._threads = ThreadPoolExecutor(GROUPS, "aiecs-archive")
 
@@ -56,6 +63,12 @@ class ArchiveDestination:
         owners = {} if self._owners is None else await self._owners.of(items)
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: self._delivery.deliver(token, items, owners, suspect=suspect)
+        )
+
+    async def erase(self, erasures: Sequence[Erasure]) -> dict[str, int]:
+        """Delete from every table; see `eraser`."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, erase, self._archive, self._store_id, erasures
         )
 
     async def close(self) -> None:

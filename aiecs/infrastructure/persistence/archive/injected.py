@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from aiecs.core.erasure import Erasure
 from aiecs.core.errors import (
     ArchiveAuthError,
     ArchiveError,
@@ -81,6 +82,10 @@ class InjectedDestination:
                 settled[place] = await self._bring(shipped, suspect=suspect)
         outcomes = (settled[shipped.bucket, shipped.number] for shipped in items)
         return [dead for dead in outcomes if dead is not None]
+
+    async def erase(self, erasures: Sequence[Erasure]) -> dict[str, int]:
+        """Nothing: the backend has been told that they were deleted, what it does is its own."""
+        return {one.name: 0 for one in erasures}
 
     async def close(self) -> None:
         """Close the backend, if it was ever opened; a failure of that is logged."""

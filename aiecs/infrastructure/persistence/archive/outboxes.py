@@ -71,17 +71,21 @@ class Outboxes:
         for bucket, time in hints.items():
             await self._own(IndexDelete(_HINTS, (str(bucket),), at_most=time))
 
-    async def look_around(self, count: int) -> list[int]:
-        """Those of the next `count` buckets that hold events, hinted or not; round and round."""
+    def next_places(self, count: int) -> list[int]:
+        """The next `count` buckets of the group; round and round."""
         places = [
             (self._next + step) % len(self._all) for step in range(min(count, len(self._all)))
         ]
         self._next = (self._next + len(places)) % len(self._all)
+        return [self._all[place] for place in places]
+
+    async def holding(self, buckets: Sequence[int]) -> list[int]:
+        """Those that hold events, hinted or not."""
         found = []
-        for at in range(0, len(places), _AT_ONCE):
-            buckets = [self._all[place] for place in places[at : at + _AT_ONCE]]
-            logs = await asyncio.gather(*(self._read(bucket, limit=1) for bucket in buckets))
-            found += [bucket for bucket, log in zip(buckets, logs, strict=True) if log.items]
+        for at in range(0, len(buckets), _AT_ONCE):
+            part = buckets[at : at + _AT_ONCE]
+            logs = await asyncio.gather(*(self._read(bucket, limit=1) for bucket in part))
+            found += [bucket for bucket, log in zip(part, logs, strict=True) if log.items]
         return found
 
     async def gather(self, buckets: Iterable[int], rows: int, size: int, average: int) -> Gathered:

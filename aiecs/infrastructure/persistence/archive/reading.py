@@ -47,6 +47,11 @@ ORDER BY incarnation %s, seq %s
 LIMIT 1 BY incarnation, seq, event_id
 LIMIT {limit:UInt32}"""
 _NEWEST, _OLDEST = _MESSAGES % ("DESC", "DESC"), _MESSAGES % ("ASC", "ASC")
+_SESSIONS_OF = """
+SELECT session_id FROM context_sessions WHERE user_id = {user:String}
+UNION DISTINCT
+SELECT if(parent_session_id = '', session_id, parent_session_id)
+FROM context_conversations WHERE user_id = {user:String}"""
 _EXACT = ("metadata", "extra", "created_at")
 
 _encode = msgspec.json.Encoder().encode
@@ -95,6 +100,14 @@ class Reader:
             return [_message(row) for row in (reversed(rows) if wanted.newest else rows)]
 
         return await self._ask(wanted, ask, timeout, patient=patient)
+
+    async def sessions_of(self, user_id: str, timeout: float) -> list[str]:
+        """Every session of which the archive has a life that this user owned."""
+        rows = await self.run(
+            lambda archive: archive.select(_SESSIONS_OF, {"user": user_id}, timeout=timeout),
+            timeout,
+        )
+        return [session for (session,) in rows]
 
     async def run(self, work: Callable[[Archive], T], timeout: float) -> T:
         """Something of the caller's own, in a thread of the reader's."""

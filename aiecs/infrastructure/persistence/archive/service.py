@@ -6,17 +6,20 @@ import asyncio
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 from aiecs.core.archiving import ArchiveReport, ArchiveState
+from aiecs.core.erasure import Erasure
 from aiecs.core.errors import ArchiveError, LifecycleError, StoreError
 from aiecs.core.events import Events, Noted
 from aiecs.core.interface.archive import Archive, Row
 from aiecs.core.interface.store import Batch, Get, Put, Store
-from aiecs.infrastructure.persistence.archive import backlog, reports
+from aiecs.core.keys import bucket_of
+from aiecs.infrastructure.persistence.archive import backlog, erasing, reports
 from aiecs.infrastructure.persistence.archive.backlog import Backlog
 from aiecs.infrastructure.persistence.archive.barrier import wait_until_in
 from aiecs.infrastructure.persistence.archive.destination import Destination
@@ -31,7 +34,7 @@ logger = logging.getLogger("aiecs.archive")
 LINGER = 2.0
 """Seconds between the rounds of a shipper that nobody hurries."""
 
-_BEAT = 0.25
+_BEAT, _SHORTEST = 0.25, 0.01
 _CALM_BEATS = 20
 _STORE_SECONDS = 10.0
 _CLOSING_SECONDS = 1.0
@@ -134,6 +137,24 @@ class ArchiveService:
     async def barrier(self, buckets: Iterable[int] | None, timeout: float) -> None:
         """Wait until all that lies in outboxes now is in; see `Archiving.barrier`."""
         await wait_until_in(self._store, buckets, timeout, self._hurry)
+
+    async def erase(self, erasures: Sequence[Erasure], timeout: float) -> int | None:
+        """Erase what waits, then wait for the archive; see `Archiving.erase`."""
+        await erasing.forget(self._store, erasures)
+        await leave_hints(self._store, {bucket_of(one.id) for one in erasures})
+        rows, left, pause = 0, list(erasures), _SHORTEST
+        deadline = time.monotonic() + timeout
+        while left:
+            found = await erasing.rows_of(self._store, left)
+            rows += sum(count for count in found.values() if count)
+            left = [one for one, count in found.items() if count is None]
+            if left and time.monotonic() >= deadline:
+                return None
+            if left:
+                self._hurry()
+                await asyncio.sleep(pause)
+                pause = min(_BEAT, pause * 1.5)
+        return rows
 
     async def query(
         self, sql: str, parameters: Mapping[str, Any] | None, timeout: float

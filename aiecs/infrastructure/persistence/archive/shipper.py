@@ -14,13 +14,13 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
 from aiecs.core.errors import ArchiveError, ArchiveUnavailableError, StoreError
 from aiecs.core.interface.store import Store
-from aiecs.infrastructure.persistence.archive import backlog, manifests
+from aiecs.infrastructure.persistence.archive import backlog, erasing, manifests
 from aiecs.infrastructure.persistence.archive.delivery import MOST_BYTES, MOST_ROWS, Dead
 from aiecs.infrastructure.persistence.archive.destination import Destination
 from aiecs.infrastructure.persistence.archive.gate import Gate
@@ -33,6 +33,8 @@ logger = logging.getLogger("aiecs.archive")
 
 _SUSPECT_AFTER = 5
 _STORE_PAUSE = 1.0
+_FORGOTTEN = 60.0
+"""Seconds after which a deletion is looked for that no event has led to."""
 _GIVEN_UP = 0.05
 """The share of what waits that is given up at once for want of room."""
 _LOOK_AROUND = 64
@@ -161,7 +163,7 @@ class Shipper:
         """Finish what an earlier holder has begun."""
         manifest = await manifests.found(self._store, lease.home)
         if manifest is not None:
-            items = [] if manifest.sent else await group.outboxes.read(manifest.ranges)
+            items = await group.outboxes.read(manifest.ranges)
             await self._finish(lease, group, manifest, items)
 
     async def _round(self, lease: Lease, group: _Group) -> bool:
@@ -171,7 +173,9 @@ class Shipper:
         left = noted
         try:
             hints = await group.outboxes.hinted()
-            others = await group.outboxes.look_around(group.may_look(self._linger))
+            looked = group.outboxes.next_places(group.may_look(self._linger))
+            await self._erase(looked, older=_FORGOTTEN)
+            others = await group.outboxes.holding(looked)
             buckets = list(dict.fromkeys((*hints, *noted, *others)))
             gathered = await group.outboxes.gather(buckets, MOST_ROWS, MOST_BYTES, sums.average)
             if gathered.items:
@@ -195,8 +199,20 @@ class Shipper:
             if not await manifests.mark_sent(lease, manifest, dead):
                 return
             self._arrived(len(items) - len(dead), len(dead))
+        await self._erase(erasing.deletions_in(items))
         await group.outboxes.cut(manifest.ranges)
         await manifests.close(lease, manifest)
+
+    async def _erase(self, buckets: Collection[int], older: float = 0.0) -> None:
+        """Take out of the archive what was deleted in these buckets, at least so long ago."""
+        requested = await erasing.requested_in(self._store, buckets, older)
+        erasures = [one for ones in requested.values() for one in ones]
+        if not erasures:
+            return
+        await erasing.forget(self._store, erasures)
+        rows = await self._destination.erase(erasures)
+        for bucket, ones in requested.items():
+            await erasing.note_done(self._store, bucket, {one: rows[one.name] for one in ones})
 
     async def _deliver(self, group: _Group, manifest: Manifest, items: list[Shipped]) -> list[Dead]:
         """Deliver until it is done, or until it seems better to let go."""
