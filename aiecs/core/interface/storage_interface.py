@@ -171,6 +171,11 @@ class IPermanentStorageBackend(ABC):
     Each method takes one event and returns True when the event is safe, False when it is
     refused for good. A failure that another try can cure is an exception. The same event
     may arrive more than once.
+
+    An engine that is given one (`permanent_backend=`) calls it in an event loop of its own: what
+    belongs to a loop, as a pool of connections, is made in `initialize`. It is called until it
+    returns True. Events of a session come in their order, each until it has been answered with
+    True or False; what is refused for good is set aside in the store.
     """
 
     @abstractmethod
@@ -185,11 +190,20 @@ class IPermanentStorageBackend(ABC):
     async def append_session_event(
         self, session_id: str, event_type: str, session: dict[str, Any]
     ) -> bool:
-        """A session was created, updated or ended: its state afterwards, as a dict."""
+        """A session was created, updated or ended: its state afterwards, as a dict.
+
+        The keys are those of `SessionMetrics.to_dict()`, and `incarnation`: an id may be used
+        again. From an engine it is the state when the event is brought in, so it may be ahead of
+        the event; of a session that is gone by then, it is what the event has changed.
+        """
 
     @abstractmethod
     async def append_conversation_message(self, session_id: str, message: dict[str, Any]) -> bool:
-        """A message was added to a session, or to the conversation of that session key."""
+        """A message was added to a session, or to the conversation of that session key.
+
+        The keys are those of `to_dict()` of a `ConversationMessage`, with `incarnation` and `seq`;
+        of an `AgentCommunicationMessage` for a conversation, with `session_id` as well.
+        """
 
     @abstractmethod
     async def append_task_context_snapshot(self, session_id: str, context: dict[str, Any]) -> bool:
