@@ -32,7 +32,8 @@ _TELLING = (ArchiveAuthError, ArchiveSchemaError, ArchiveRowError)
 #: What code raises that meets a value it was not made for.
 _OF_VALUES = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
-_Settled = dict[tuple[int, int], Dead | None]
+#: By bucket and sequence, why an event was refused; None: it was accepted. No content is kept.
+_Settled = dict[tuple[int, int], str | None]
 
 
 class InjectedDestination:
@@ -79,9 +80,12 @@ class InjectedDestination:
         for shipped in items:
             place = (shipped.bucket, shipped.number)
             if place not in settled:
-                settled[place] = await self._bring(shipped, suspect=suspect)
-        outcomes = (settled[shipped.bucket, shipped.number] for shipped in items)
-        return [dead for dead in outcomes if dead is not None]
+                settled[place] = await self._bring(shipped.item, suspect=suspect)
+        return [
+            Dead(shipped, "", reason)
+            for shipped in items
+            if (reason := settled[shipped.bucket, shipped.number]) is not None
+        ]
 
     async def erase(self, erasures: Sequence[Erasure]) -> dict[str, int]:
         """Nothing: the backend has been told that they were deleted, what it does is its own."""
@@ -105,11 +109,11 @@ class InjectedDestination:
             self._settled.popitem(last=False)
         return settled
 
-    async def _bring(self, shipped: Shipped, *, suspect: bool) -> Dead | None:
+    async def _bring(self, item: bytes, *, suspect: bool) -> str | None:
         try:
-            append = await self._append_of(shipped.item)
+            append = await self._append_of(item)
         except CorruptRecordError:
-            return Dead(shipped, "", "it is no event")
+            return "it is no event"
         if append is None:
             return None
         method, arguments = append
@@ -117,9 +121,9 @@ class InjectedDestination:
             accepted = await self._call(method, getattr(self._backend, method), *arguments)
         except ArchiveError as error:
             if is_of_rows(error, suspect=suspect):
-                return Dead(shipped, "", str(error))
+                return str(error)
             raise
-        return None if accepted else Dead(shipped, "", f"{method} refused it")
+        return None if accepted else f"{method} refused it"
 
     async def _append_of(self, item: bytes) -> Append | None:
         return await retold(told(item), self._store) if item else None
