@@ -96,7 +96,14 @@ async def store(target: Target) -> list[Finding]:
         found += _sqlite_file(target.file)
         if not target.file.exists():
             return found
-    engine = ContextEngine(store=target.url, operation_timeout=5.0)
+
+    class Unarchived(ContextEngine):
+        """Whoever only looks does not begin to ship."""
+
+        def _open_archive(self, *_: object) -> None:
+            return None
+
+    engine = Unarchived(store=target.url, operation_timeout=5.0)
     try:
         async with engine:
             found.append(Finding("reachable", "ok", target.shown))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -110,6 +111,11 @@ _ADVICE: dict[type[Exception], str] = {
 }
 
 
+def quieten_the_driver() -> None:
+    """The archive's one remarks on every failure that a command is about to explain."""
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
+
+
 @asynccontextmanager
 async def open_engine(
     store: str | None,
@@ -129,14 +135,20 @@ async def open_engine(
     target = choose_store(store)
     if not quiet:
         output.remark(f"store: {target.shown} ({target.source})")
-    if must_exist and target.file is not None and not target.file.exists():
-        raise CommandError(_absent(target))
+    if must_exist:
+        check_there(target)
     if bulk and target.on_a_server:
         async with ContextEngine(store=target.url, operation_timeout=_ANY_ANSWER):
             pass
     patience = _BULK_TRANSFER if bulk else _SOMEBODY_WAITS
     async with ContextEngine(store=target.url, operation_timeout=patience) as engine:
         yield engine, target
+
+
+def check_there(target: Target) -> None:
+    """`CommandError` for a database file that does not exist."""
+    if target.file is not None and not target.file.exists():
+        raise CommandError(_absent(target))
 
 
 def _absent(target: Target) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiecs.cli import examine
+from aiecs.cli import examine, examine_archive
 from aiecs.cli.render import Output
 from aiecs.cli.running import FAILED, JsonOption, StoreOption, run
 from aiecs.cli.target import choose_store
@@ -13,7 +13,7 @@ _STYLES = {"ok": "green", "note": "", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Examine the store and the installation; exit code 1 if something must be mended."""
+    """Examine store, archive and installation; exit code 1 if something must be mended."""
     output = Output(as_json=as_json)
     run(_examine(output, store), output)
 
@@ -22,6 +22,7 @@ async def _examine(output: Output, store: str | None) -> int:
     target = choose_store(store)
     output.remark(f"store: {target.shown} ({target.source})")
     found = [*examine.installation(), examine.settings(), *await examine.store(target)]
+    found += await examine_archive.archive()
     failed = any(one.level == "fail" for one in found)
     if output.as_json:
         findings = [one._asdict() for one in found]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aiecs.cli.render import Output
-from aiecs.cli.running import CommandError
+from aiecs.cli.running import CommandError, check_there, quieten_the_driver
+from aiecs.cli.target import choose_store
+from aiecs.core import registry
 from aiecs.core.settings import load_settings
 
 if TYPE_CHECKING:
+    from aiecs.core.interface.store import Store
     from aiecs.infrastructure.persistence.archive import ClickHouseArchive
 
 OPTION = "--archive"
+_PATIENCE = 10.0
 
 ArchiveOption = Annotated[
     str | None,
@@ -47,6 +51,23 @@ def choose_archive(option: str | None) -> tuple[str, str]:
 
 
 @asynccontextmanager
+async def open_store(option: str | None, output: Output) -> AsyncIterator[Store]:
+    """The store whose events are meant, answering; says on standard error which one that is."""
+    target = choose_store(option)
+    output.remark(f"store: {target.shown} ({target.source})")
+    if target.scheme == "memory":
+        raise CommandError("a store in memory can be seen by its own process only")
+    check_there(target)
+    settings = replace(load_settings(), operation_timeout=_PATIENCE)
+    store = registry.open_store(target.url, settings)
+    try:
+        await store.ping()
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
 async def open_archive(
     option: str | None, output: Output, *, must_exist: bool = False
 ) -> AsyncIterator[ClickHouseArchive]:
@@ -62,8 +83,7 @@ async def open_archive(
     output.remark(f"archive: {archive.name} ({source})")
     if must_exist:
         _check_there(archive.address.path, source)
-    # The driver remarks on every failure that the command is about to explain.
-    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
+    quieten_the_driver()
     try:
         await asyncio.to_thread(archive.open)
         yield archive

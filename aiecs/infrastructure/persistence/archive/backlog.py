@@ -73,7 +73,7 @@ async def waiting_in(store: Store, group: int) -> Backlog:
     come, come_size, gone, gone_size, oldest, dropped = (int(field or 0) for field in fields)
     return Backlog(
         max(0, come - gone),
-        max(0, come_size - gone_size),
+        max(0, come_size - gone_size) if come > gone else 0,
         max(0, now - oldest) / 1_000_000 if oldest else 0.0,
         dead.next - dead.base if dead else 0,
         dropped,

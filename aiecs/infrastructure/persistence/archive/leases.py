@@ -14,6 +14,7 @@ from contextlib import suppress
 from aiecs.core.interface.store import (
     NOW,
     Batch,
+    Clock,
     Get,
     Guard,
     GuardFailed,
@@ -42,6 +43,16 @@ def group_of(bucket: int) -> int:
 def home_of(group: int) -> int:
     """The bucket that holds a group's lease, manifest and hints."""
     return bucket_of(f"archive group {group}")
+
+
+async def held(store: Store) -> int:
+    """How many groups somebody ships now."""
+    count = 0
+    for group in range(GROUPS):
+        results = await store.apply(Batch(home_of(group), "", (Get(_KEY, ("until",)), Clock())))
+        (until,), now = results or ((None,), 0)
+        count += int(until or 0) > now
+    return count
 
 
 class Lease:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MIGRATIONS_TABLE: Final = "context_schema_migrations"
 
+_KNOWN: Final = "SELECT 1 FROM system.databases WHERE name = {name:String}"
 _RECORDS = (
     f"CREATE TABLE IF NOT EXISTS `{MIGRATIONS_TABLE}` "
     "(`version` UInt32, `checksum` String, `applied_at` DateTime64(6, 'UTC')) "
@@ -57,6 +58,22 @@ def migrate(
             return
 
 
+def migrated_to(connection: Connection, tables: tuple[Table, ...] = TABLES) -> int:
+    """The migration that a database has seen, 0 for one without tables of ours; changes nothing.
+
+    `ArchiveNewerError` and `ArchiveSchemaError` as from `migrate`.
+    """
+    name = connection.address.database
+    if not connection.select(_KNOWN, {"name": name}):
+        return 0
+    connection.use(name)
+    done = _applied(connection)
+    if not done:
+        _refuse_strangers(connection, tables)
+    _check(done, tables, latest(tables), connection.address.name)
+    return max(done, default=0)
+
+
 def checksum(tables: tuple[Table, ...], number: int) -> str:
     """What tells one migration of this number from another one."""
     text = "\n".join(declared.statements(tables, number))
@@ -66,9 +83,8 @@ def checksum(tables: tuple[Table, ...], number: int) -> str:
 def create_database(connection: Connection) -> None:
     """Create the database of the connection's address if it is missing, and use it."""
     name = connection.address.database
-    known = "SELECT 1 FROM system.databases WHERE name = {name:String}"
     # Asked first: whoever may only write to an existing database need not be allowed to create one.
-    if not connection.select(known, {"name": name}):
+    if not connection.select(_KNOWN, {"name": name}):
         connection.execute(f"CREATE DATABASE IF NOT EXISTS `{name}`", doing="open")
     connection.use(name)
 

@@ -10,7 +10,12 @@ from aiecs.infrastructure.persistence.archive.connection import require_driver
 from aiecs.infrastructure.persistence.archive.destination import ArchiveDestination, Destination
 from aiecs.infrastructure.persistence.archive.injected import InjectedDestination
 from aiecs.infrastructure.persistence.archive.owners import Owners
-from aiecs.infrastructure.persistence.archive.service import LINGER, ArchiveService, Bounds
+from aiecs.infrastructure.persistence.archive.service import (
+    LINGER,
+    ArchiveService,
+    Bounds,
+    store_id,
+)
 from aiecs.infrastructure.persistence.archive.url import address_of
 
 
@@ -69,6 +74,11 @@ def _into(
         ship=settings.archive_ship,
         linger=linger,
     )
+
+
+async def destination_in(archive: ClickHouseArchive, store: Store) -> ArchiveDestination:
+    """What brings events of a store into an archive; closing it closes the archive."""
+    return ArchiveDestination(archive, await store_id(store), Owners(store))
 
 
 def bounds_of(settings: Settings) -> Bounds:
