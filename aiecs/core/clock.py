@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from aiecs.core.errors import InvalidInputError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def utcnow() -> datetime:
@@ -60,7 +59,8 @@ def to_micros(value: datetime) -> int:
     """Microseconds since 1970 (negative before); a naive `value` is read as UTC."""
     if value.utcoffset() is None:
         value = value.replace(tzinfo=UTC)
-    return (value - EPOCH) // _MICROSECOND
+    passed = value - EPOCH
+    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
 
 
 def from_micros(micros: int) -> datetime:

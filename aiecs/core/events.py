@@ -29,7 +29,7 @@ _STAMP_BYTES = 60
 #: What ends something is never refused: it makes room, and somebody may have a right to it.
 _ENDS = frozenset({"deleted", "expired", "emptied"})
 _json = msgspec.json.Encoder().encode
-_header = msgspec.json.Decoder(list[str | None]).decode
+_header = msgspec.json.Decoder(tuple[str | None, ...]).decode
 
 
 class About(StrEnum):
@@ -175,13 +175,19 @@ def told(item: bytes) -> Told:
     line, _, record = item.partition(b"\n")
     try:
         incarnation, sequence, now, head = line.split(b" ", _STAMPS - 1)
-        name, *ids = _header(head)
-        kind, place = About(name or ""), 0
+        kind, ids = _read_header(head)
+        place = 0
         if kind is About.SEVERAL:
             kind = About.MESSAGE if len(ids) == 1 else About.AGENT_MESSAGE
             counted, _, record = record.partition(b" ")
             place = int(counted)
         number, moment = int(sequence) + place, int(now)
-        return Told(kind, tuple(ids), incarnation.decode(), number, moment, record)
+        return Told(kind, ids, incarnation.decode(), number, moment, record)
     except ValueError:
         raise CorruptRecordError("stored value is no event") from None
+
+
+@lru_cache(maxsize=65_536)
+def _read_header(head: bytes) -> tuple[About, tuple[str | None, ...]]:
+    name, *ids = _header(head)
+    return About(name or ""), tuple(ids)

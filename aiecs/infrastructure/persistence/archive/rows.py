@@ -22,9 +22,10 @@ Life = tuple[str, str]
 """A session and its incarnation."""
 _Maker = Callable[[Told], tuple[tables.Table, Row]]
 
-_OWNED = (tables.CONVERSATIONS, tables.TASK_CONTEXTS)
 _MOST_SMALL = 2**32 - 1
 _MOST_MONEY = 10**9
+_NO_MONEY = Decimal(0)
+_NOTHING = msgspec.Raw(b"{}")
 _SESSION_COUNTS = {
     "request_count": "q",
     "error_count": "e",
@@ -84,8 +85,10 @@ def rows_of(
         # With the item: a store that was set back to an earlier state gives numbers again.
         name = f"{store_id}/{shipped.bucket}/{shipped.number}/".encode() + shipped.item
         # The outbox's own sequence as the version: it rises with every event of the bucket.
-        stamped = stamps(event, event_id_of(name), shipped.number) | {"store_id": store_id} | row
-        if table in _OWNED:
+        stamped = stamps(event, event_id_of(name), shipped.number)
+        stamped["store_id"] = store_id
+        stamped |= row
+        if table is tables.CONVERSATIONS or table is tables.TASK_CONTEXTS:
             stamped["user_id"] = known.get((event.ids[0] or "", event.incarnation), "")
         by_table[table.name].append(Made(shipped, stamped))
     return Rows(by_table, corrupt)
@@ -126,7 +129,39 @@ def event_id_of(name: bytes) -> UUID:
 # --- messages -------------------------------------------------------------------------------------
 
 
+class _Plain(msgspec.Struct, forbid_unknown_fields=True):
+    """A message with nothing that has no column: nearly all are, and are read at once."""
+
+    role: str
+    content: str
+    timestamp: datetime
+    metadata: msgspec.Raw = _NOTHING
+    id: str = ""
+
+
+_plain = msgspec.json.Decoder(_Plain).decode
+
+
 def _message(event: Told) -> tuple[tables.Table, Row]:
+    try:
+        said = _plain(event.record)
+    except msgspec.ValidationError:
+        return _rich_message(event)
+    return tables.CONVERSATIONS, {
+        "session_id": event.ids[0],
+        "parent_session_id": "",
+        "message_type": "",
+        "role": said.role,
+        "message_id": said.id,
+        "content": said.content,
+        "metadata": bytes(said.metadata),
+        "extra": b"",
+        "created_at": to_micros(said.timestamp),
+        **(_NOT_LIFTED if said.metadata is _NOTHING else _lifted(_parse(said.metadata))),
+    }
+
+
+def _rich_message(event: Told) -> tuple[tables.Table, Row]:
     fields = _parse(event.record)
     row = _said(fields, ("role", "id"))
     row |= {"session_id": event.ids[0], "parent_session_id": "", "message_type": ""}
@@ -183,7 +218,10 @@ def _small(value: Any) -> int:
 
 def _money(value: Any) -> Decimal:
     known = type(value) in (int, float) and abs(value) < _MOST_MONEY
-    return round(Decimal(str(value)), 9) if known else Decimal(0)
+    return round(Decimal(str(value)), 9) if known else _NO_MONEY
+
+
+_NOT_LIFTED = _lifted({})
 
 
 # --- everything else ------------------------------------------------------------------------------
