@@ -42,12 +42,15 @@ class Wanted(NamedTuple):
 class ColdReader(Protocol):
     """Reads what is in the archive; from any event loop.
 
-    Callers that ask the same at the same time share one query. Everything raises
-    `ArchiveUnavailableError` after `timeout` seconds; `patient=False` raises it at once while the
-    archive is known not to answer.
+    Callers that ask the same at the same time share one query, if they have seen the outbox at the
+    same place, `since`: of a query that began before its events were shipped, they would miss
+    those. Everything raises `ArchiveUnavailableError` after `timeout` seconds; `patient=False`
+    raises it at once while the archive is known not to answer.
     """
 
-    async def lives(self, session_id: str, timeout: float, *, patient: bool) -> list[Life]:
+    async def lives(
+        self, session_id: str, since: int, timeout: float, *, patient: bool
+    ) -> list[Life]:
         """Every incarnation that the archive knows of, the oldest first."""
         ...
 
@@ -56,7 +59,7 @@ class ColdReader(Protocol):
         ...
 
     async def messages(
-        self, wanted: Wanted, timeout: float, *, patient: bool
+        self, wanted: Wanted, since: int, timeout: float, *, patient: bool
     ) -> Sequence[ColdMessage]:
         """Messages, the oldest first."""
         ...

@@ -42,6 +42,11 @@ class Hot(NamedTuple):
     epoch: str
     base: int
 
+    @property
+    def incarnation(self) -> str:
+        """The life that the log is of; "" where there is no log."""
+        return self.epoch.rpartition(".")[0]
+
 
 class Span(NamedTuple):
     """Messages with `start <= seq < stop`: the newest `limit` (None: all), or the oldest."""
@@ -51,6 +56,11 @@ class Span(NamedTuple):
     stop: int = MAX_INTEGER
     newest: bool = True
 
+    @property
+    def is_all(self) -> bool:
+        """Whether it ends at nothing but its limit."""
+        return self[1:] == (0, MAX_INTEGER, True)
+
     def cut(self, rows: list[Row]) -> list[Row]:
         """Those of `rows`, which are in order."""
         if self.limit is None:
@@ -59,13 +69,17 @@ class Span(NamedTuple):
 
 
 class _Session(NamedTuple):
-    """The head of a session that is alive; empty values for one that is not."""
+    """The head of a session that is alive; empty values for one that is not.
+
+    `ended`: the hot part is of a life that was over when its head was read.
+    """
 
     session_id: str
     incarnation: str
     user_id: str
     mark: bytes | None
     base: int
+    ended: bool = False
 
     @property
     def end(self) -> tuple[str, int]:
@@ -88,7 +102,7 @@ class Earlier:
         self._first: SizedLru[tuple[str, Hot], bool] = SizedLru(_MOST_NAMES)
         #: Sessions of which there is nothing at all, with the outbox's next sequence at that time.
         self._unknown: SizedLru[str, int] = SizedLru(_MOST_NAMES)
-        self._prefixes: SizedLru[tuple[object, ...], _Prefix] = SizedLru(_CACHE_BYTES)
+        self._prefixes: SizedLru[_Session, _Prefix] = SizedLru(_CACHE_BYTES)
         self._gaps = 0
         self._last_gap = -inf
 
@@ -111,11 +125,11 @@ class Earlier:
         if session.mark == NOTHING_ARCHIVED and self._runtime.max_messages is None:
             self._is_first(session_id, hot)
             return []
-        key = (session_id, session.incarnation, session.user_id, session.mark, session.base)
-        kept = self._prefixes.get(key) if span[1:] == Span(None)[1:] else None
+        kept = self._prefixes.get(session) if span.is_all else None
         if kept is not None and (kept.whole or len(kept.rows) >= (span.limit or MAX_INTEGER)):
             return span.cut(kept.rows)
-        waiting = await unshipped(self._runtime, session_id)
+        seconds = self._timeout * (_PATIENCE if insist else 1)
+        waiting = await unshipped(self._runtime, session_id, seconds)
         if not session.incarnation and self._unknown.get(session_id) == waiting.next:
             return []
         try:
@@ -123,32 +137,46 @@ class Earlier:
         except ArchiveUnavailableError:
             if insist:
                 raise
-            self._gaps += 1
-            self._last_gap = time.monotonic()
-            visible = _visible(_left(waiting.lives, waiting), session)
-            known = _between(waiting.messages, visible, session, span)
-            return span.cut(self._decoded(session, known))
-        if session.incarnation and span[1:] == Span(None)[1:]:
+            return self._without_archive(session, waiting, span)
+        if not waiting.whole:
+            self._note_gap()
+        elif session.incarnation and not session.ended and span.is_all:
             size = sum(_ROW_OVERHEAD + len(row[1].content) for row in rows)
-            self._prefixes.hold(key, _Prefix(rows, whole), size + _ROW_OVERHEAD)
+            self._prefixes.hold(session, _Prefix(rows, whole), size + _ROW_OVERHEAD)
         return rows
+
+    def _without_archive(self, session: _Session, waiting: Unshipped, span: Span) -> list[Row]:
+        """What waits for the archive, of lives of which that tells whose they are."""
+        self._note_gap()
+        told = {*waiting.sure} if session.ended else {*waiting.sure, session.incarnation}
+        lives = [life for life in _left(waiting.lives, waiting) if life.incarnation in told]
+        known = _between(waiting.messages, _visible(lives, session), session, span)
+        return span.cut(self._decoded(session, known))
+
+    def _note_gap(self) -> None:
+        self._gaps += 1
+        self._last_gap = time.monotonic()
 
     async def _look(
         self, session: _Session, hot: Hot, waiting: Unshipped, span: Span, *, insist: bool
     ) -> tuple[list[Row], bool]:
         """The rows, and whether there are no more of them."""
-        timeout = self._timeout * (_PATIENCE if insist else 1)
+        if insist and not waiting.whole:
+            raise ArchiveUnavailableError("more waits for the archive than can be read in time")
+        timeout, since = self._timeout * (_PATIENCE if insist else 1), waiting.base
         deadline = asyncio.get_running_loop().time() + timeout
         lives = dict(waiting.lives)
         if session.mark != NOTHING_ARCHIVED:
-            for life in await self._reader.lives(session.session_id, timeout, patient=insist):
+            name = session.session_id
+            for life in await self._reader.lives(name, since, timeout, patient=insist):
                 newer = lives.get(life.incarnation, life)
                 user, gone = newer.user_id or life.user_id, newer.gone or life.gone
                 lives[life.incarnation] = Life(life.incarnation, user, gone)
             self._remember(session, hot, waiting, lives)
         visible = _visible(_left(lives, waiting), session)
         wanted = _wanted(session, visible, span)
-        archived, whole = await self._archived(wanted, span.limit, deadline, insist=insist)
+        limits = (span.limit, since, deadline)
+        archived, whole = await self._archived(wanted, *limits, insist=insist)
         known = _between(waiting.messages, visible, session, span)
         found = {message[:2]: message for message in [*archived, *known]}
         rows = self._decoded(session, [found[place] for place in sorted(found)])
@@ -156,7 +184,7 @@ class Earlier:
         return cut, whole and len(cut) == len(rows)
 
     async def _archived(
-        self, wanted: Wanted, limit: int | None, deadline: float, *, insist: bool
+        self, wanted: Wanted, limit: int | None, since: int, deadline: float, *, insist: bool
     ) -> tuple[list[ColdMessage], bool]:
         """The messages, and whether there are no more of them. `limit=None`: page by page, all."""
         found: list[ColdMessage] = []
@@ -166,7 +194,7 @@ class Earlier:
             if found:  # every further page may take its time
                 left = self._timeout * _PATIENCE
             wanted = wanted._replace(limit=size)
-            page = list(await self._reader.messages(wanted, left, patient=insist))
+            page = list(await self._reader.messages(wanted, since, left, patient=insist))
             found = page + found if wanted.newest else found + page
             if len(page) < size:
                 return found, True
@@ -178,20 +206,19 @@ class Earlier:
 
     async def _session(self, session_id: str, hot: Hot) -> _Session:
         wanted = Batch(*place_of(session_id), (Get("", ("~i", "u", ARCHIVED)),))
-        ((incarnation, user, mark),) = await self._runtime.read(wanted)
-        return _Session(
-            session_id,
-            (incarnation or b"").decode(errors="replace"),
-            (user or b"").decode(errors="replace"),
-            mark,
-            hot.base if hot.epoch else MAX_INTEGER,
-        )
+        ((found, user, mark),) = await self._runtime.read(wanted)
+        incarnation, of_hot = (found or b"").decode(errors="replace"), hot.incarnation
+        if of_hot not in ("", incarnation):
+            return _Session(session_id, of_hot, "", None, hot.base, ended=True)
+        owner = (user or b"").decode(errors="replace")
+        base = hot.base if hot.epoch else MAX_INTEGER
+        return _Session(session_id, incarnation, owner, mark, base)
 
     def _remember(
         self, session: _Session, hot: Hot, waiting: Unshipped, lives: dict[str, Life]
     ) -> None:
         """That there is nothing, if that is so."""
-        if not waiting.whole:
+        if session.ended or not waiting.whole:
             return
         others = [one for one in lives.values() if not one.gone and one[0] != session.incarnation]
         if others:
@@ -229,6 +256,10 @@ def _visible(lives: Iterable[Life], session: _Session) -> list[str]:
     The owner of a session that is not alive, or has none, is that of its newest owned life.
     """
     there = sorted(life for life in lives if not life.gone)
+    if session.ended:  # what came after it is not to decide who may see it
+        there = [life for life in there if life.incarnation <= session.incarnation]
+        if not there or there[-1].incarnation != session.incarnation:
+            return []
     owners = [life.user_id for life in there if life.user_id]
     owner = session.user_id or (owners[-1] if owners else "")
     shown = [life.incarnation for life in there if life.user_id in ("", owner)]

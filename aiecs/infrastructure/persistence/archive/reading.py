@@ -71,17 +71,19 @@ class Reader:
         self._rest = 0.0
         self._rested_at = 0.0
 
-    async def lives(self, session_id: str, timeout: float, *, patient: bool) -> list[Life]:
+    async def lives(
+        self, session_id: str, since: int, timeout: float, *, patient: bool
+    ) -> list[Life]:
         """Every incarnation that the archive knows of, the oldest first."""
 
         def ask() -> list[Life]:
             rows = self._archive.select(_LIVES, {"session": session_id}, timeout=timeout)
             return [Life(life, user, bool(gone)) for life, user, gone in rows]
 
-        return await self._ask(("lives", session_id), ask, timeout, patient=patient)
+        return await self._ask(("lives", session_id, since), ask, timeout, patient=patient)
 
     async def messages(
-        self, wanted: Wanted, timeout: float, *, patient: bool
+        self, wanted: Wanted, since: int, timeout: float, *, patient: bool
     ) -> Sequence[ColdMessage]:
         """Messages, the oldest first."""
 
@@ -99,7 +101,7 @@ class Reader:
             rows = self._archive.select(query, parameters, timeout=timeout, exact=_EXACT)
             return [_message(row) for row in (reversed(rows) if wanted.newest else rows)]
 
-        return await self._ask(wanted, ask, timeout, patient=patient)
+        return await self._ask((wanted, since), ask, timeout, patient=patient)
 
     async def sessions_of(self, user_id: str, timeout: float) -> list[str]:
         """Every session of which the archive has a life that this user owned."""
@@ -119,8 +121,9 @@ class Reader:
         self._questions.shutdown(wait=True, cancel_futures=True)
 
     async def _ask(
-        self, key: Hashable, ask: Callable[[], T], timeout: float, *, patient: bool
+        self, question: Hashable, ask: Callable[[], T], timeout: float, *, patient: bool
     ) -> T:
+        key = (question, patient)  # who has time is not to share the deadline of who has not
         if not patient and time.monotonic() < self._rested_at:
             raise ArchiveUnavailableError("the archive does not answer; it is asked again soon")
         with self._lock:
