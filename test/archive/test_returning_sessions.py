@@ -151,6 +151,20 @@ async def test_a_message_comes_back_as_it_was(archive_database):
         assert [one.to_dict() for one in cold] == [one.to_dict() for one in hot]
 
 
+async def test_a_history_asked_for_at_once_waits_for_the_archive_to_open(
+    archive_database, tmp_path
+):
+    store = f"sqlite:///{tmp_path}/store.db"
+    async with engine_on(store, archive_database.url()) as engine:
+        await say(engine, "one")
+        await engine.archive_barrier(timeout=30)
+        await expired(engine, "s")
+    async with engine_on(store, archive_database.url()) as engine:
+        assert await texts(engine, include_archived=True) == ["one"]
+    async with engine_on(store, archive_database.url()) as engine:
+        assert await texts(engine) == ["one"]
+
+
 # --- who may see it -----------------------------------------------------------------------------
 
 

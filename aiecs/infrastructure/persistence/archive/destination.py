@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aiecs.core.erasure import Erasure
+from aiecs.core.errors import ArchiveUnavailableError, LifecycleError
 from aiecs.core.interface.archive import Archive
 from aiecs.infrastructure.persistence.archive.delivery import Dead, Delivery
 from aiecs.infrastructure.persistence.archive.eraser import erase
 from aiecs.infrastructure.persistence.archive.leases import GROUPS
 from aiecs.infrastructure.persistence.archive.owners import Owners
 from aiecs.infrastructure.persistence.archive.rows import Shipped
+
+T = TypeVar("T")
 
 
 class Destination(Protocol):
@@ -61,15 +64,20 @@ class ArchiveDestination:
     ) -> list[Dead]:
         """An insert for each table; see `Delivery`."""
         owners = {} if self._owners is None else await self._owners.of(items)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._delivery.deliver(token, items, owners, suspect=suspect)
+        return await self._run(
+            lambda: self._delivery.deliver(token, items, owners, suspect=suspect)
         )
 
     async def erase(self, erasures: Sequence[Erasure]) -> dict[str, int]:
         """Delete from every table; see `eraser`."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, erase, self._archive, self._store_id, erasures
-        )
+        return await self._run(lambda: erase(self._archive, self._store_id, erasures))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Do it in a thread; an archive that somebody else has closed is one to open again."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except LifecycleError as error:
+            raise ArchiveUnavailableError(str(error)) from None
 
     async def close(self) -> None:
         """Disconnect: an insert that waits for its answer fails."""

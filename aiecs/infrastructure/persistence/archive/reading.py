@@ -70,6 +70,7 @@ class Reader:
         self._flights: dict[Hashable, Future[Any]] = {}
         self._rest = 0.0
         self._rested_at = 0.0
+        self._ending = False
 
     async def lives(
         self, session_id: str, since: int, timeout: float, *, patient: bool
@@ -113,7 +114,12 @@ class Reader:
 
     async def run(self, work: Callable[[Archive], T], timeout: float) -> T:
         """Something of the caller's own, in a thread of the reader's."""
-        return await _within(timeout, self._questions.submit(work, self._archive))
+        ask = self._questions.submit(self._opened, lambda: work(self._archive))
+        return await _within(timeout, ask)
+
+    def end(self) -> None:
+        """Open the archive no more."""
+        self._ending = True
 
     def close(self) -> None:
         """Let the threads end; the archive is the shipper's to close."""
@@ -129,7 +135,7 @@ class Reader:
         with self._lock:
             flight = self._flights.get(key)
             if flight is None:
-                flight = self._flights[key] = self._threads.submit(ask)
+                flight = self._flights[key] = self._threads.submit(self._opened, ask)
                 flight.add_done_callback(lambda _: self._flights.pop(key, None))
         try:
             found: T = await _within(timeout, flight)
@@ -137,10 +143,18 @@ class Reader:
             self._rest = min(_LONGEST_REST, max(_REST, self._rest * 2))
             self._rested_at = time.monotonic() + self._rest
             raise
-        except LifecycleError:
-            raise ArchiveUnavailableError("the archive is not open yet") from None
         self._rest = 0.0
         return found
+
+    def _opened(self, ask: Callable[[], T]) -> T:
+        """The answer; the shipper may not have come to opening the archive yet."""
+        try:
+            return ask()
+        except LifecycleError:
+            if self._ending:
+                raise ArchiveUnavailableError("the archive is being closed") from None
+        self._archive.open()
+        return ask()
 
 
 async def _within(timeout: float, future: Future[T]) -> T:

@@ -127,6 +127,8 @@ class ArchiveService:
         if thread is None or loop is None:
             return 0
         self._thread = None
+        if self._reader is not None:
+            self._reader.end()
         with suppress(RuntimeError):  # it has ended by itself
             loop.call_soon_threadsafe(partial(self._close_here, seconds, drain=drain))
         await asyncio.to_thread(thread.join)
