@@ -25,7 +25,7 @@ BENCHMARKS = (
     "cleanup",
     "import_cost",
     "archive_insert",
-    "archive_reports",
+    "archive_reports", "archive_hot_path",
 )
 INTRODUCTION = """# Figures
 

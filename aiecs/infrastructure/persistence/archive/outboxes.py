@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from aiecs.core.erasure import GONE
 from aiecs.core.errors import CorruptRecordError
 from aiecs.core.events import OUTBOX, told
 from aiecs.core.interface.store import (
@@ -18,12 +19,15 @@ from aiecs.core.interface.store import (
     MAX_INTEGER,
     NOW,
     Batch,
+    Call,
+    Get,
     IndexDelete,
     IndexPut,
     IndexRange,
     LogSlice,
     Now,
     Op,
+    Plan,
     Read,
     Store,
     Trim,
@@ -34,6 +38,7 @@ from aiecs.infrastructure.persistence.archive.rows import Shipped
 
 _HINTS = "_hints"
 _AT_ONCE = 32
+_LOOK = Plan("look at an outbox", Read(OUTBOX, limit=1, newest=False), Get(GONE))
 _PAGE = 1_000
 
 
@@ -50,6 +55,13 @@ async def leave_hints(store: Store, buckets: Iterable[int]) -> None:
 def _parts(entries: dict[str, Now]) -> Iterable[dict[str, Now]]:
     pairs = list(entries.items())
     return (dict(pairs[at : at + _PAGE]) for at in range(0, len(pairs), _PAGE))
+
+
+class Seen(NamedTuple):
+    """Buckets with events, and buckets that remember deletions."""
+
+    holding: list[int]
+    deletions: list[int]
 
 
 class Outboxes:
@@ -79,14 +91,20 @@ class Outboxes:
         self._next = (self._next + len(places)) % len(self._all)
         return [self._all[place] for place in places]
 
-    async def holding(self, buckets: Sequence[int]) -> list[int]:
-        """Those that hold events, hinted or not."""
-        found = []
+    async def look(self, buckets: Sequence[int]) -> Seen:
+        """What of these buckets somebody should see to, hinted or not."""
+        seen = Seen([], [])
         for at in range(0, len(buckets), _AT_ONCE):
             part = buckets[at : at + _AT_ONCE]
-            logs = await asyncio.gather(*(self._read(bucket, limit=1) for bucket in part))
-            found += [bucket for bucket, log in zip(part, logs, strict=True) if log.items]
-        return found
+            calls = (Call(_LOOK, bucket, "", ()) for bucket in part)
+            results = await asyncio.gather(*map(self._store.apply, calls))
+            for bucket, found in zip(part, results, strict=True):
+                log, gone = found or (LogSlice("", 0, 0, 0, []), {})
+                if log.items:
+                    seen.holding.append(bucket)
+                if gone:
+                    seen.deletions.append(bucket)
+        return seen
 
     async def gather(self, buckets: Iterable[int], rows: int, size: int, average: int) -> Gathered:
         """The oldest events of these buckets: about `rows` of them, about `size` bytes.

@@ -173,10 +173,10 @@ class Shipper:
         left = noted
         try:
             hints = await group.outboxes.hinted()
-            looked = group.outboxes.next_places(group.may_look(self._linger))
-            await self._erase(looked, older=_FORGOTTEN)
-            others = await group.outboxes.holding(looked)
-            buckets = list(dict.fromkeys((*hints, *noted, *others)))
+            places = group.outboxes.next_places(group.may_look(self._linger))
+            seen = await group.outboxes.look(places)
+            await self._erase(seen.deletions, older=_FORGOTTEN)
+            buckets = list(dict.fromkeys((*hints, *noted, *seen.holding)))
             gathered = await group.outboxes.gather(buckets, MOST_ROWS, MOST_BYTES, sums.average)
             if gathered.items:
                 manifest = manifests.drawn_up(gathered.ranges, gathered.size, gathered.oldest)
