@@ -2,7 +2,8 @@
 
 Each group's home has a map for it. Writers add what they have noted a few times a second, shippers
 what they have taken away. A writer that is killed, or a write that is refused, puts the sums wrong
-by that much, until a shipper finds nothing left in the group and sets them equal.
+by that much, until a shipper finds nothing left in the group and sets them equal; while there is
+always something, what had been counted before a round that left nothing.
 """
 
 from __future__ import annotations
@@ -131,11 +132,19 @@ async def counted(store: Store, group: int) -> Sums:
     return Sums(*(int(field or 0) for field in (results or [[0] * 4])[0]))
 
 
+async def all_gone(lease: Lease, sums: Sums) -> None:
+    """Set the sums right though they never rest: nothing that was counted then still waits."""
+    await lease.apply(_even(sums))
+
+
 async def settle(lease: Lease, sums: Sums) -> None:
     """Set the sums right: nothing waits. In vain when something has been counted since."""
     if sums[:2] == sums[2:]:
         return
     same = RequireEquals(_KEY, "events in", b"%d" % sums.come)
-    even = {"events out": b"%d" % sums.come, "bytes out": b"%d" % sums.come_size}
     with suppress(GuardFailed):
-        await lease.apply(same, Put(_KEY, even))
+        await lease.apply(same, _even(sums))
+
+
+def _even(sums: Sums) -> Op:
+    return Put(_KEY, {"events out": b"%d" % sums.come, "bytes out": b"%d" % sums.come_size})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 from aiecs.core.errors import ArchiveError, ArchiveRowError, ArchiveUnavailableError
@@ -40,16 +41,17 @@ class Delivery:
         `suspect`: a refusal that is not known to pass is taken for a fault of the rows. Raises the
         `ArchiveError` of any other failure; the whole call can then be repeated.
         """
-        rows = rows_of(items, self._store_id, owners)
+        # Whoever goes on after a crash reads them in another order than they were gathered in.
+        rows = rows_of(sorted(items), self._store_id, owners)
         dead = [Dead(shipped, "", "it is no event") for shipped in rows.corrupt]
         for table, made in sorted(rows.by_table.items()):
-            for number, part in enumerate(_parts(made)):
-                dead += self._insert(table, part, f"{token}:{table}:{number}", suspect=suspect)
+            for part in _parts(made):
+                dead += self._insert(table, part, token, suspect=suspect)
         return dead
 
     def _insert(self, table: str, made: list[Made], token: str, *, suspect: bool) -> list[Dead]:
         try:
-            self._archive.insert(table, columns_of([one.row for one in made]), token=token)
+            self._send(table, made, f"{token}:{table}:{_digest(made)}")
         except ArchiveError as error:
             if not is_of_rows(error, suspect=suspect):
                 raise
@@ -58,12 +60,26 @@ class Delivery:
         else:
             return []
         half = len(made) // 2
-        halves = (("a", made[:half]), ("b", made[half:]))
+        halves = (made[:half], made[half:])
         return [
-            dead
-            for name, part in halves
-            for dead in self._insert(table, part, token + name, suspect=suspect)
+            dead for part in halves for dead in self._insert(table, part, token, suspect=suspect)
         ]
+
+    def _send(self, table: str, made: list[Made], token: str) -> None:
+        try:
+            self._archive.insert(table, columns_of([one.row for one in made]), token=token)
+        except ArchiveError:
+            raise
+        except Exception as error:
+            # Whatever it is, the rest has to get there: what stays the same is put down to a row.
+            name = type(error).__name__
+            raise ArchiveUnavailableError(f"{table}: {name}", unexpected=True) from error
+
+
+def _digest(made: list[Made]) -> str:
+    """Of the rows that there are: what was erased since the last try has moved the others."""
+    ids = b"".join(one.row["event_id"].bytes for one in made)
+    return blake2b(ids, digest_size=8).hexdigest()
 
 
 def is_of_rows(error: ArchiveError, *, suspect: bool) -> bool:

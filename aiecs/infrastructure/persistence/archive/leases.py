@@ -75,8 +75,8 @@ class Lease:
         for ops in ((free, mine, fence), (mine._replace(if_absent="abort"), fence)):
             with suppress(GuardFailed):
                 results = await store.apply(Batch(home, "", ops))
-                number = await _fence(store, home) if results is None else results[-1][0]
-                return cls(store, group, holder, number)
+                number = results[-1][0] if results else await _fence(store, home, holder)
+                return None if number is None else cls(store, group, holder, number)
         return None
 
     async def renew(self) -> bool:
@@ -96,6 +96,8 @@ class Lease:
         return True
 
 
-async def _fence(store: Store, home: int) -> int:
-    ((number,),) = await store.apply(Batch(home, "", (Get(_KEY, ("fence",)),))) or ((b"0",),)
-    return int(number)
+async def _fence(store: Store, home: int, holder: str) -> int | None:
+    """The number of this holder; None when it has changed hands again already."""
+    results = await store.apply(Batch(home, "", (Get(_KEY, ("fence", "holder")),)))
+    ((number, found),) = results or ((None, None),)
+    return int(number) if number and found == holder.encode() else None

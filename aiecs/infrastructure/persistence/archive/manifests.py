@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from aiecs.core.interface.store import Batch, Get, Op, Put, Store
+from aiecs.core.interface.store import Batch, Get, Op, Put, RequireEquals, Store
 from aiecs.infrastructure.persistence.archive import backlog, letters
 from aiecs.infrastructure.persistence.archive.delivery import Dead
 from aiecs.infrastructure.persistence.archive.leases import Lease
 
 _KEY = "_manifest"
-_FIELD = "open"
+_FIELD, _TOKEN = "open", "token"
 
 
 class Range(msgspec.Struct, array_like=True, frozen=True):
@@ -65,7 +65,8 @@ async def found(store: Store, home: int) -> Manifest | None:
 
 async def freeze(lease: Lease, manifest: Manifest) -> bool:
     """Write it down; False when the lease has changed hands."""
-    return await lease.apply(Put(_KEY, {_FIELD: _encode(manifest)}), backlog.begun(manifest.oldest))
+    fields = {_FIELD: _encode(manifest), _TOKEN: manifest.token.encode()}
+    return await lease.apply(Put(_KEY, fields), backlog.begun(manifest.oldest))
 
 
 async def give_up(lease: Lease, manifest: Manifest) -> bool:
@@ -75,9 +76,14 @@ async def give_up(lease: Lease, manifest: Manifest) -> bool:
 
 
 async def mark_sent(lease: Lease, manifest: Manifest, dead: Sequence[Dead]) -> bool:
-    """Note that all of it arrived, but for what goes into the log of the dead, in one batch."""
+    """Note that all of it arrived, but for what goes into the log of the dead, in one batch.
+
+    False also when it is not written down any more: a store that has come back in an earlier state
+    gives the same sequences to other events, which must not be cut.
+    """
     sent = msgspec.structs.replace(manifest, sent=True)
-    ops: list[Op] = [Put(_KEY, {_FIELD: _encode(sent)})]
+    same = RequireEquals(_KEY, _TOKEN, manifest.token.encode())
+    ops: list[Op] = [same, Put(_KEY, {_FIELD: _encode(sent)})]
     if dead:
         ops.append(letters.put(dead))
     return await lease.apply(*ops)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from aiecs.core.erasure import GONE
@@ -38,6 +39,8 @@ from aiecs.infrastructure.persistence.archive.rows import Shipped
 
 _HINTS = "_hints"
 _AT_ONCE = 32
+_FIRST_OF_EACH = 16
+"""Events of a bucket that are read before anything is known of their size."""
 _LOOK = Plan("look at an outbox", Read(OUTBOX, limit=1, newest=False), Get(GONE))
 _PAGE = 1_000
 
@@ -115,11 +118,12 @@ class Outboxes:
         left: dict[int, int | None] = dict.fromkeys(buckets)
         while left and found.rows < rows and found.size < size:
             part = list(left)[:_AT_ONCE]
-            room = min(rows - found.rows, (size - found.size) // max(1, average))
-            each = max(1, room // len(part))
+            likely = max(1, average, found.size // max(1, found.rows))
+            room = min(rows - found.rows, (size - found.size) // likely)
+            each = max(1, min(room // len(part), rows if found.rows else _FIRST_OF_EACH))
             reads = (self._read(bucket, start=left.pop(bucket), limit=each) for bucket in part)
             for bucket, log in zip(part, await asyncio.gather(*reads), strict=True):
-                stop = found.take(bucket, log)
+                stop = found.take(bucket, log, size)
                 if stop is not None:
                     left[bucket] = stop
         found.is_all = not left
@@ -179,19 +183,27 @@ class Gathered:
         """Where they are from."""
         return list(self._ranges.values())
 
-    def take(self, bucket: int, log: LogSlice) -> int | None:
-        """Add what was read of a bucket; where to go on, None when nothing is left."""
-        stop = log.first + len(log.items)
-        if log.items:
-            self.items += [Shipped(bucket, n, item) for n, item in enumerate(log.items, log.first)]
+    def take(self, bucket: int, log: LogSlice, most: int) -> int | None:
+        """Add what was read of a bucket, until there are `most` bytes in all.
+
+        Where to go on; None when nothing is left.
+        """
+        items = log.items[: self._fitting(log.items, most)]
+        stop = log.first + len(items)
+        if items:
+            self.items += [Shipped(bucket, n, item) for n, item in enumerate(items, log.first)]
             known = self._ranges.get(bucket)
             self._ranges[bucket] = Range(bucket, known.start if known else log.first, stop)
-            self.size += sum(map(len, log.items))
-            self.oldest = min(self.oldest or MAX_INTEGER, _time_of(log.items[0]))
+            self.size += sum(map(len, items))
+            self.oldest = min(self.oldest or MAX_INTEGER, _time_of(items[0]))
         if stop < log.next and log.items:
             return stop
         self.drained.append(bucket)
         return None
+
+    def _fitting(self, items: list[bytes], most: int) -> int:
+        sizes = accumulate(map(len, items), initial=self.size)
+        return sum(before < most for _, before in zip(items, sizes, strict=False))
 
 
 def _time_of(item: bytes) -> int:

@@ -14,11 +14,18 @@ import asyncio
 import logging
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
-from aiecs.core.errors import ArchiveError, ArchiveUnavailableError, StoreError
+from aiecs.core.errors import (
+    ArchiveError,
+    ArchiveUnavailableError,
+    ContextEngineError,
+    StoreError,
+)
 from aiecs.core.interface.store import Store
 from aiecs.infrastructure.persistence.archive import backlog, erasing, manifests
 from aiecs.infrastructure.persistence.archive.delivery import MOST_BYTES, MOST_ROWS, Dead
@@ -35,6 +42,8 @@ _SUSPECT_AFTER = 5
 _STORE_PAUSE = 1.0
 _FORGOTTEN = 60.0
 """Seconds after which a deletion is looked for that no event has led to."""
+_SETTLED_EVERY = 60.0
+"""Seconds between two counts that are set right under way."""
 _GIVEN_UP = 0.05
 """The share of what waits that is given up at once for want of room."""
 _LOOK_AROUND = 64
@@ -122,7 +131,7 @@ class Shipper:
                 await self._relieve(group)
                 await self._open()
                 await self._hold(group)
-            except (ArchiveError, StoreError) as error:
+            except Exception as error:  # noqa: BLE001 - nobody else would ship on
                 self._failed(error)
                 if not self._ending.is_set():
                     of_archive = isinstance(error, ArchiveError)
@@ -148,6 +157,7 @@ class Shipper:
         try:
             await self._resume(lease, group)
             while not self._stopping and not keeping.done():
+                await self._give_up(lease, group)
                 if await self._round(lease, group):
                     continue
                 if self._ending.is_set():
@@ -182,26 +192,30 @@ class Shipper:
                 manifest = manifests.drawn_up(gathered.ranges, gathered.size, gathered.oldest)
                 if not await manifests.freeze(lease, manifest):
                     return False
-                await self._finish(lease, group, manifest, gathered.items)
+                if not await self._finish(lease, group, manifest, gathered.items):
+                    return False
             left = noted.difference(gathered.drained)
             await group.outboxes.emptied({b: hints[b] for b in gathered.drained if b in hints})
         finally:
             group.noted |= left
         if not buckets:
             await backlog.settle(lease, sums)
+        elif gathered.is_all and group.may_settle():
+            await backlog.all_gone(lease, sums)
         return not gathered.is_all
 
     async def _finish(
         self, lease: Lease, group: _Group, manifest: Manifest, items: list[Shipped]
-    ) -> None:
+    ) -> bool:
+        """Whether it was brought to its end; else somebody else has to."""
         if not manifest.sent:
             dead = await self._deliver(group, manifest, items)
             if not await manifests.mark_sent(lease, manifest, dead):
-                return
+                return False
             self._arrived(len(items) - len(dead), len(dead))
         await self._erase(erasing.deletions_in(items))
         await group.outboxes.cut(manifest.ranges)
-        await manifests.close(lease, manifest)
+        return await manifests.close(lease, manifest)
 
     async def _erase(self, buckets: Collection[int], older: float = 0.0) -> None:
         """Take out of the archive what was deleted in these buckets, at least so long ago."""
@@ -233,15 +247,23 @@ class Shipper:
             await self._pause(self.gate.pause)
 
     async def _relieve(self, group: _Group) -> None:
-        """Give up the oldest events of a group, as long as there are too many."""
+        """Make room while nothing can be shipped."""
         if self._excess is None or not await self._excess():
             return
         lease = await Lease.take(self._store, group.number, self._holder)
         if lease is None:
             return
+        try:
+            await self._give_up(lease, group)
+        finally:
+            with suppress(StoreError):
+                await lease.give_back()
+
+    async def _give_up(self, lease: Lease, group: _Group) -> None:
+        """Give up the oldest events of a group, as long as there are too many."""
         lost = 0
         try:
-            while await self._excess() and not self._stopping:
+            while self._excess and await self._excess() and not self._stopping:
                 manifest = await manifests.found(self._store, lease.home)
                 if manifest is None:
                     manifest = await self._oldest(group)
@@ -254,8 +276,6 @@ class Shipper:
                 lost += 0 if manifest.sent else manifest.events
         finally:
             self._dropped(lost)
-            with suppress(StoreError):
-                await lease.give_back()
 
     async def _oldest(self, group: _Group) -> Manifest | None:
         """Some of the oldest events of a group, None when it has none that are known."""
@@ -295,7 +315,7 @@ class Shipper:
     def _note(self, error: Exception) -> None:
         now = self.progress
         passing = isinstance(error, ArchiveUnavailableError | StoreError)
-        trouble = f"{type(error).__name__}: {error}"
+        trouble = _told(error)
         if trouble != now.trouble:
             level = logging.WARNING if passing else logging.ERROR
             logger.log(level, "the archive waits: %s", trouble)
@@ -314,6 +334,7 @@ class _Group:
         #: Buckets that this process has written to.
         self.noted: set[int] = set()
         self._looked = 0.0
+        self._settled = time.monotonic()
         self._stuck = ("", "", 0)
 
     async def wait(self, seconds: float) -> None:
@@ -331,6 +352,13 @@ class _Group:
         self._looked = now
         return _LOOK_AROUND
 
+    def may_settle(self) -> bool:
+        """Whether to set the sums right although something is written all the time."""
+        now = time.monotonic()
+        due = now - self._settled >= _SETTLED_EVERY
+        self._settled = now if due else self._settled
+        return due
+
     def note_failure(self, token: str, reason: str) -> None:
         """Remember how often a manifest has failed for the same reason."""
         same = self._stuck[:2] == (token, reason)
@@ -339,6 +367,14 @@ class _Group:
     def is_stuck(self, token: str) -> bool:
         """Whether it failed so often that its rows may be the cause."""
         return self._stuck[0] == token and self._stuck[2] >= _SUSPECT_AFTER
+
+
+def _told(error: Exception) -> str:
+    """Of a mistake of ours the place: its text may quote what is stored."""
+    if isinstance(error, ContextEngineError):
+        return f"{type(error).__name__}: {error}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
 
 
 async def _keep(lease: Lease) -> None:
