@@ -35,7 +35,8 @@ SELECT incarnation, max(user_id), max(gone) FROM (
     UNION ALL
     SELECT incarnation, '' AS user_id, 1 AS gone
     FROM context_tombstones WHERE subject = 'session' AND subject_id = {session:String}
-) GROUP BY incarnation ORDER BY incarnation"""
+) GROUP BY incarnation ORDER BY incarnation
+SETTINGS max_threads = 1"""
 _MESSAGES = """
 SELECT incarnation, seq, role, content, metadata, extra, message_id, created_at
 FROM context_conversations
@@ -45,7 +46,8 @@ WHERE session_id = {session:String} AND parent_session_id = ''
     AND seq >= {start:UInt64} AND seq < {stop:UInt64}
 ORDER BY incarnation %s, seq %s
 LIMIT 1 BY incarnation, seq, event_id
-LIMIT {limit:UInt32}"""
+LIMIT {limit:UInt32}
+SETTINGS max_threads = 1"""
 _NEWEST, _OLDEST = _MESSAGES % ("DESC", "DESC"), _MESSAGES % ("ASC", "ASC")
 _SESSIONS_OF = """
 SELECT session_id FROM context_sessions WHERE user_id = {user:String}
