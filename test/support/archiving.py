@@ -32,6 +32,11 @@ def texts(url: str) -> list[str]:
     return [row[0] for row in messages(url)]
 
 
+def keep_raw(url: str) -> None:
+    """Let the archive merge no messages: of two rows that are the same event, both stay."""
+    opened(url, lambda archive: archive.execute("SYSTEM STOP MERGES context_conversations"))
+
+
 def poison(url: str) -> None:
     """Let the archive refuse messages with "poison" in them."""
     opened(

@@ -42,7 +42,7 @@ def ship(
         bool, typer.Option("--once", help="End when all that waits now is in; 1 if it is not.")
     ] = False,
     linger: Annotated[
-        float, typer.Option(min=0.0, max=60.0, help="Seconds in which events gather.")
+        float, typer.Option(min=0.01, max=60.0, help="Seconds in which events gather.")
     ] = LINGER,
     store: StoreOption = None,
     archive: ArchiveOption = None,

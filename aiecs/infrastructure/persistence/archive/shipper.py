@@ -186,7 +186,8 @@ class Shipper:
             places = group.outboxes.next_places(group.may_look(self._linger))
             seen = await group.outboxes.look(places)
             await self._erase(seen.deletions, older=_FORGOTTEN)
-            buckets = list(dict.fromkeys((*hints, *noted, *seen.holding)))
+            left = noted = noted.union(seen.holding)
+            buckets = list(dict.fromkeys((*hints, *noted)))
             gathered = await group.outboxes.gather(buckets, MOST_ROWS, MOST_BYTES, sums.average)
             if gathered.items:
                 manifest = manifests.drawn_up(gathered.ranges, gathered.size, gathered.oldest)
