@@ -19,11 +19,10 @@ from aiecs.core import registry
 from aiecs.core.interface.store import Store
 from aiecs.core.settings import load_settings
 from aiecs.domain.context import ContextEngine
-from aiecs.infrastructure.persistence.archive import gate, manifests, outboxes, service, shipper
+from aiecs.infrastructure.persistence.archive import gate, manifests, opening, outboxes, shipper
 from aiecs.infrastructure.persistence.archive.barrier import wait_until_in
 from aiecs.infrastructure.persistence.archive.clickhouse import ClickHouseArchive
 from aiecs.infrastructure.persistence.archive.destination import ArchiveDestination
-from aiecs.infrastructure.persistence.archive.opening import destination_in
 
 ENDED = "ended"
 ROWS = 20
@@ -37,7 +36,7 @@ def say(*words: object) -> None:
 
 async def produce(store: str, archive: str, name: str, tasks: str) -> None:
     """Write without end; a line for each acknowledged message: its session and its text."""
-    service.LINGER = 0.05
+    opening.archiving_to.__kwdefaults__["linger"] = 0.02
     async with ContextEngine(store=store, archive=archive, operation_timeout=10) as engine:
 
         async def one(session: str) -> None:
@@ -98,7 +97,7 @@ async def ship(store: str, archive: str, until: str) -> None:
         stop_behind(*STOPS[until])
     opened = registry.open_store(store, load_settings())
     used: Any = Telling(opened) if until == "on" else opened
-    destination = await destination_in(ClickHouseArchive.from_url(archive), used)
+    destination = await opening.destination_in(ClickHouseArchive.from_url(archive), used)
     shipping = shipper.Shipper(used, destination, linger=0.01)
     running = asyncio.create_task(shipping.run())
     if until == "end":
