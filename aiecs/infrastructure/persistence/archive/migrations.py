@@ -95,16 +95,31 @@ def _migrate(connection: Connection, tables: tuple[Table, ...], goal: int) -> No
         _refuse_strangers(connection, tables)
         connection.execute(_RECORDS, doing="open")
     _check(done, tables, goal, connection.address.name)
-    existing = set(_existing(connection))
+    existing = _existing(connection)
     for number in range(1, goal + 1):
         made = {table.name for table in tables if table.since == number}
-        if number in done and made <= existing:
+        if number in done and made <= existing.keys():
             continue
         for statement in declared.statements(tables, number):
             connection.execute(statement, doing="open")
         expected = checksum(tables, number)
         if number not in done:
             connection.execute(_RECORD, {"version": number, "checksum": expected}, doing="open")
+    _mend(connection, [table for table in tables if table.name in existing], existing, goal)
+
+
+def _mend(
+    connection: Connection, tables: list[Table], existing: Mapping[str, set[str]], goal: int
+) -> None:
+    """Add the columns that somebody has taken away."""
+    for table in tables:
+        gone = [
+            column
+            for column in table.columns
+            if column.since <= goal and column.name not in existing[table.name]
+        ]
+        for statement in declared.additions(table, gone):
+            connection.execute(statement, doing="open")
 
 
 def _applied(connection: Connection) -> dict[int, set[str]]:

@@ -6,6 +6,7 @@ Nothing declared is ever changed or removed, so an older release can go on writi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
@@ -283,7 +284,11 @@ def _create(table: Table, number: int) -> str:
 
 
 def _extend(table: Table, number: int) -> list[str]:
-    added = [column for column in table.columns if column.since == number]
+    return additions(table, [column for column in table.columns if column.since == number])
+
+
+def additions(table: Table, added: Iterable[Column]) -> list[str]:
+    """The statements that add columns to a table; they may run twice."""
     return [
         f"ALTER TABLE `{table.name}` ADD COLUMN IF NOT EXISTS {column.declaration}"
         for column in added
