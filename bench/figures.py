@@ -25,7 +25,8 @@ BENCHMARKS = (
     "cleanup",
     "import_cost",
     "archive_insert",
-    "archive_reports", "archive_hot_path",
+    "archive_reports",
+    "archive_hot_path",
 )
 INTRODUCTION = """# Figures
 

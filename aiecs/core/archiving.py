@@ -15,7 +15,7 @@ class ArchiveState(NamedTuple):
     """How the archive is doing; sizes in bytes, ages in seconds.
 
     Of the store, as counted by all its processes: `waiting` events of `size` bytes in the
-    outboxes, `oldest` the age of what is under way, `dead` ones that the archive does not take,
+    outboxes, `oldest` the age of the oldest of them, `dead` ones that the archive does not take,
     `dropped` ones ever given up for want of room; `filling` is the share of the room that is
     taken, 0.0 to 1.0 and above. Of this process: `shipped`, `failures`, `breaker` (closed, open,
     recovering, or "off" where it does not ship), `alarm` and `trouble` (what somebody has to

@@ -18,7 +18,7 @@ import msgspec
 
 from aiecs.core.errors import CorruptRecordError, StoreFullError
 from aiecs.core.interface.store import INCARNATION, NOW, Append, Arg, Op, Result
-from aiecs.core.keys import bucket_of
+from aiecs.core.keys import session_place
 
 OUTBOX = "_out"
 
@@ -89,7 +89,7 @@ class Events:
     def __init__(self, *, wanted: bool = False) -> None:
         self.wanted = wanted
         self.refusal = ""
-        self._noted: dict[int, Noted] = {}
+        self._noted: dict[int, list[int]] = {}
 
     def event(
         self, record: bytes, kind: About, *ids: str | None, of: Result | None = None
@@ -101,9 +101,11 @@ class Events:
         """An event for each message that one operation appends."""
         if not self.wanted:
             return ()
+        if self.refusal:
+            raise StoreFullError(self.refusal)
         head = header(About.SEVERAL, *ids)
         size = sum(map(len, items)) + len(items) * (len(head) + _STAMP_BYTES)
-        self._note(ids[0], Noted(len(items), size))
+        self._note(ids[0], len(items), size)
         numbered = tuple(b"%d %s" % pair for pair in enumerate(items))
         return (_event(numbered, head, of),)
 
@@ -147,23 +149,27 @@ class Events:
     def take_noted(self) -> dict[int, Noted]:
         """What was noted since the last call, by bucket. The write itself may not be done yet."""
         noted, self._noted = self._noted, {}
-        return noted
+        return {bucket: Noted(*sums) for bucket, sums in noted.items()}
 
     def _head(self, record: bytes, kind: About, *ids: str | None) -> bytes:
         head = header(kind, *ids)
-        noted = Noted(1, len(record) + len(head) + _STAMP_BYTES)
-        ends = kind is About.THREAD or (kind is About.SESSION and ids[-1] in _ENDS)
-        self._note(ids[0] or "", noted, refuse=not ends)
+        if self.refusal and not _ends(kind, ids):
+            raise StoreFullError(self.refusal)
+        self._note(ids[0] or "", 1, len(record) + len(head) + _STAMP_BYTES)
         return head
 
-    def _note(self, name: str, new: Noted, *, refuse: bool = True) -> None:
-        if refuse and self.refusal:
-            raise StoreFullError(self.refusal)
-        noted, bucket = self._noted, bucket_of(name)
+    def _note(self, name: str, events: int, size: int) -> None:
+        noted, bucket = self._noted, session_place(name)[0]
         known = noted.get(bucket)
-        if known is not None:
-            new = Noted(known.events + new.events, known.size + new.size)
-        noted[bucket] = new
+        if known is None:
+            noted[bucket] = [events, size]
+        else:
+            known[0] += events
+            known[1] += size
+
+
+def _ends(kind: About, ids: tuple[str | None, ...]) -> bool:
+    return kind is About.THREAD or (kind is About.SESSION and ids[-1] in _ENDS)
 
 
 def _event(records: tuple[bytes | Arg, ...], head: bytes | Arg, of: Result | None) -> Append:

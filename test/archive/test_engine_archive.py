@@ -293,3 +293,28 @@ async def test_nothing_to_ask():
     async with ContextEngine(store=MemoryStore()) as engine:
         with pytest.raises(LifecycleError, match="no archive"):
             await engine.archive.query("SELECT 1")
+
+
+async def test_an_event_may_wait_only_so_long(own_clickhouse, monkeypatch):
+    monkeypatch.setenv("AIECS_ARCHIVE_OUTBOX_SECONDS", "0.5")
+    own_clickhouse.fault("error", code=252, match="INSERT INTO", times=100_000)
+    async with ContextEngine(store=MemoryStore(), archive=own_clickhouse.url) as engine:
+        await say(engine, 1)
+
+        async def refused():
+            try:
+                await say(engine, 1)
+            except StoreFullError:
+                return True
+            return False
+
+        await until(refused)
+        own_clickhouse.mend()
+
+        async def taken():
+            return not await refused()
+
+        await until(taken)
+        await engine.archive_barrier(timeout=30)
+        kept = len(await engine.get_conversation_history("s", None))
+    assert await asyncio.to_thread(counted, own_clickhouse.url) == (kept, kept)

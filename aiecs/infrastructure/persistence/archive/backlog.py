@@ -9,14 +9,15 @@ always something, what had been counted before a round that left nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from aiecs.core.events import Noted
 from aiecs.core.interface.store import (
+    NOW,
     Batch,
     Clock,
+    Delete,
     Get,
     GuardFailed,
     Incr,
@@ -35,7 +36,7 @@ _FIELDS = ("events in", "bytes in", "events out", "bytes out", "oldest", "droppe
 
 
 class Backlog(NamedTuple):
-    """What waits. `oldest` is the age, in seconds, of what is under way; 0 when nothing is.
+    """What waits. `oldest` is the age, in seconds, of the oldest of it; 0 for nothing.
 
     `dead` events are set aside: the archive does not take them. `dropped` is how many were ever
     given up for want of room.
@@ -83,22 +84,22 @@ async def waiting_in(store: Store, group: int) -> Backlog:
 
 async def add(store: Store, group: int, noted: Noted) -> None:
     """Count what has been written."""
-    deltas = {"events in": noted.events, "bytes in": noted.size}
-    await store.apply(Batch(home_of(group), "", (Incr(_KEY, deltas),)))
+    come = Incr(_KEY, {"events in": noted.events, "bytes in": noted.size})
+    since = Put(_KEY, {"oldest": NOW}, if_absent="skip")
+    await store.apply(Batch(home_of(group), "", (come, since)))
 
 
 # --- for whoever holds the lease ------------------------------------------------------------------
 
 
-def begun(oldest: int) -> Op:
-    """Note the time, in microseconds, of the oldest event that is under way."""
+def since(oldest: int) -> Op:
+    """Note the time, in microseconds, of the oldest event that waits."""
     return Put(_KEY, {"oldest": b"%d" % oldest})
 
 
-def done(events: int, size: int) -> Sequence[Op]:
-    """Count what has been taken away; nothing is under way any more."""
-    out = {"events out": events, "bytes out": size}
-    return (Incr(_KEY, out), Put(_KEY, {"oldest": b"0"}))
+def done(events: int, size: int) -> Op:
+    """Count what has been taken away."""
+    return Incr(_KEY, {"events out": events, "bytes out": size})
 
 
 def dropped(events: int) -> Op:
@@ -113,6 +114,7 @@ class Sums(NamedTuple):
     come_size: int
     gone: int
     gone_size: int
+    oldest: int
 
     @property
     def waiting_size(self) -> int:
@@ -128,23 +130,24 @@ class Sums(NamedTuple):
 
 async def counted(store: Store, group: int) -> Sums:
     """The sums as they are."""
-    results = await store.apply(Batch(home_of(group), "", (Get(_KEY, _FIELDS[:4]),)))
-    return Sums(*(int(field or 0) for field in (results or [[0] * 4])[0]))
+    results = await store.apply(Batch(home_of(group), "", (Get(_KEY, _FIELDS[:5]),)))
+    return Sums(*(int(field or 0) for field in (results or [[0] * 5])[0]))
 
 
 async def all_gone(lease: Lease, sums: Sums) -> None:
     """Set the sums right though they never rest: nothing that was counted then still waits."""
-    await lease.apply(_even(sums))
+    await lease.apply(*_even(sums))
 
 
 async def settle(lease: Lease, sums: Sums) -> None:
     """Set the sums right: nothing waits. In vain when something has been counted since."""
-    if sums[:2] == sums[2:]:
+    if sums[:2] == sums[2:4] and not sums.oldest:
         return
     same = RequireEquals(_KEY, "events in", b"%d" % sums.come)
     with suppress(GuardFailed):
-        await lease.apply(same, _even(sums))
+        await lease.apply(same, *_even(sums))
 
 
-def _even(sums: Sums) -> Op:
-    return Put(_KEY, {"events out": b"%d" % sums.come, "bytes out": b"%d" % sums.come_size})
+def _even(sums: Sums) -> tuple[Op, ...]:
+    even = {"events out": b"%d" % sums.come, "bytes out": b"%d" % sums.come_size}
+    return (Put(_KEY, even), Delete(_KEY, ("oldest",)))

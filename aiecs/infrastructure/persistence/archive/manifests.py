@@ -32,7 +32,7 @@ class Range(msgspec.Struct, array_like=True, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """Ranges under the token that they are delivered with.
 
-    `size` is in bytes, `oldest` the time of the oldest event in microseconds.
+    `size` is in bytes, `oldest` and `newest` the times of its events in microseconds.
     """
 
     token: str
@@ -40,6 +40,7 @@ class Manifest(msgspec.Struct, frozen=True):
     sent: bool = False
     size: int = 0
     oldest: int = 0
+    newest: int = 0
 
     @property
     def events(self) -> int:
@@ -51,9 +52,12 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Manifest).decode
 
 
-def drawn_up(ranges: Sequence[Range], size: int = 0, oldest: int = 0) -> Manifest:
+def drawn_up(
+    ranges: Sequence[Range], *, size: int = 0, oldest: int = 0, newest: int = 0
+) -> Manifest:
     """A new manifest."""
-    return Manifest(secrets.token_hex(8), list(ranges), size=size, oldest=oldest)
+    token = secrets.token_hex(8)
+    return Manifest(token, list(ranges), size=size, oldest=oldest, newest=newest)
 
 
 async def found(store: Store, home: int) -> Manifest | None:
@@ -66,13 +70,14 @@ async def found(store: Store, home: int) -> Manifest | None:
 async def freeze(lease: Lease, manifest: Manifest) -> bool:
     """Write it down; False when the lease has changed hands."""
     fields = {_FIELD: _encode(manifest), _TOKEN: manifest.token.encode()}
-    return await lease.apply(Put(_KEY, fields), backlog.begun(manifest.oldest))
+    return await lease.apply(Put(_KEY, fields), backlog.since(manifest.oldest))
 
 
 async def give_up(lease: Lease, manifest: Manifest) -> bool:
     """Count its events as dropped; what is left is to cut them."""
     lost = msgspec.structs.replace(manifest, sent=True)
-    return await lease.apply(Put(_KEY, {_FIELD: _encode(lost)}), backlog.dropped(manifest.events))
+    counts = (backlog.dropped(manifest.events), backlog.since(manifest.newest))
+    return await lease.apply(Put(_KEY, {_FIELD: _encode(lost)}), *counts)
 
 
 async def mark_sent(lease: Lease, manifest: Manifest, dead: Sequence[Dead]) -> bool:
@@ -92,4 +97,4 @@ async def mark_sent(lease: Lease, manifest: Manifest, dead: Sequence[Dead]) -> b
 async def close(lease: Lease, manifest: Manifest) -> bool:
     """Forget it: the outboxes are cut."""
     done = backlog.done(manifest.events, manifest.size)
-    return await lease.apply(Put(_KEY, {_FIELD: b""}), *done)
+    return await lease.apply(Put(_KEY, {_FIELD: b""}), done)

@@ -33,8 +33,9 @@ from aiecs.core.interface.store import (
     Store,
     Trim,
 )
+from aiecs.infrastructure.persistence.archive import manifests
 from aiecs.infrastructure.persistence.archive.leases import GROUPS, group_of, home_of
-from aiecs.infrastructure.persistence.archive.manifests import Range
+from aiecs.infrastructure.persistence.archive.manifests import Manifest, Range
 from aiecs.infrastructure.persistence.archive.rows import Shipped
 
 _HINTS = "_hints"
@@ -165,8 +166,9 @@ class Gathered:
     def __init__(self) -> None:
         self.items: list[Shipped] = []
         self.size = 0
-        #: The time of the oldest event, in microseconds; 0 for none.
+        #: The times of the oldest and the newest event, in microseconds; 0 for none.
         self.oldest = 0
+        self.newest = 0
         #: Buckets of which nothing is left to read.
         self.drained: list[int] = []
         #: Whether nothing is left in any.
@@ -183,6 +185,12 @@ class Gathered:
         """Where they are from."""
         return list(self._ranges.values())
 
+    def drawn_up(self) -> Manifest:
+        """A manifest of them."""
+        return manifests.drawn_up(
+            self.ranges, size=self.size, oldest=self.oldest, newest=self.newest
+        )
+
     def take(self, bucket: int, log: LogSlice, most: int) -> int | None:
         """Add what was read of a bucket, until there are `most` bytes in all.
 
@@ -196,6 +204,7 @@ class Gathered:
             self._ranges[bucket] = Range(bucket, known.start if known else log.first, stop)
             self.size += sum(map(len, items))
             self.oldest = min(self.oldest or MAX_INTEGER, _time_of(items[0]))
+            self.newest = max(self.newest, _time_of(items[-1]))
         if stop < log.next and log.items:
             return stop
         self.drained.append(bucket)

@@ -190,7 +190,7 @@ class Shipper:
             buckets = list(dict.fromkeys((*hints, *noted)))
             gathered = await group.outboxes.gather(buckets, MOST_ROWS, MOST_BYTES, sums.average)
             if gathered.items:
-                manifest = manifests.drawn_up(gathered.ranges, gathered.size, gathered.oldest)
+                manifest = gathered.drawn_up()
                 if not await manifests.freeze(lease, manifest):
                     return False
                 if not await self._finish(lease, group, manifest, gathered.items):
@@ -284,7 +284,7 @@ class Shipper:
         buckets = dict.fromkeys((*await group.outboxes.hinted(), *group.noted))
         least = max(1, round(sums.waiting_size * _GIVEN_UP))
         gathered = await group.outboxes.gather(buckets, MOST_ROWS, least, sums.average)
-        return manifests.drawn_up(gathered.ranges, gathered.size) if gathered.items else None
+        return gathered.drawn_up() if gathered.items else None
 
     # --- time and counting ----------------------------------------------------------------------
 
