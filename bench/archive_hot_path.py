@@ -31,7 +31,8 @@ from aiecs.core.errors import ContextEngineError
 from aiecs.domain.context import ContextEngine
 
 TEXT = "x" * 330
-RATE, SESSIONS, MANY, TASKS = 10_000, 64, 10_000, 64
+RATE, SLOW = 10_000, 1_000
+SESSIONS, MANY, TASKS = 64, 10_000, 64
 OFF, ON, DEAD = "off", "on", "dead"
 TICK = 0.001
 
@@ -70,6 +71,7 @@ def main() -> None:
         try:
             server = servers.start(name)
             offered: Found = on_loop("uvloop", lambda: _offered(server, clickhouses, options))
+            size: float = on_loop("uvloop", lambda: _gathered(server, clickhouses, options))
             few: Found = on_loop("uvloop", lambda: _full(server, clickhouses, options, SESSIONS))
             many: Found = on_loop("uvloop", lambda: _full(server, clickhouses, options, MANY))
         finally:
@@ -80,6 +82,7 @@ def main() -> None:
     report.table(f"saturated, {SESSIONS} sessions", COLUMNS, _rows(few))
     report.table(f"saturated, {MANY:,} sessions", COLUMNS, _rows(many))
     _claims(report, offered, few, many)
+    report.claim(at_least(f"{SLOW:,} a second: rows of an insert", 500, "", {"": size}))
     report.show(options)
 
 
@@ -164,6 +167,18 @@ async def _offered(server: Server, clickhouses: ClickHouses, options: Options) -
     return found
 
 
+async def _gathered(server: Server, clickhouses: ClickHouses, options: Options) -> float:
+    """Rows of an insert at 1,000 messages a second."""
+    bridge = clickhouses.start()
+    async with _engine(server, "slow", bridge.url) as engine:
+        await _pace(engine, 1.0, SLOW)
+        await engine.archive_barrier(timeout=600)
+        before = bridge.statistics()
+        await _pace(engine, options.seconds if options.quick else 20.0, SLOW)
+        after = bridge.statistics()
+    return (after["rows"] - before["rows"]) / max(1, after["inserts"] - before["inserts"])
+
+
 async def _full(server: Server, clickhouses: ClickHouses, options: Options, sessions: int) -> Found:
     bridge = clickhouses.start()
     seconds = options.seconds if options.quick else max(10.0, options.seconds)
@@ -187,7 +202,7 @@ Load: TypeAlias = "tuple[array[float], float, int]"
 """Latencies in seconds, the loop's longest gap, failed calls."""
 
 
-async def _pace(engine: ContextEngine, seconds: float) -> Load:
+async def _pace(engine: ContextEngine, seconds: float, rate: int = RATE) -> Load:
     """Messages by a clock, whether or not the earlier ones are done."""
     latencies: array[float] = array("d")
     failed, under_way = 0, set()
@@ -205,11 +220,11 @@ async def _pace(engine: ContextEngine, seconds: float) -> Load:
     async with _watched() as gaps:
         start, sent = clock(), 0
         while (passed := clock() - start) < seconds:
-            for number in range(sent, round(passed * RATE)):
+            for number in range(sent, round(passed * rate)):
                 task = asyncio.ensure_future(one(number))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
-            sent = round(passed * RATE)
+            sent = round(passed * rate)
             await asyncio.sleep(TICK)
         await asyncio.gather(*under_way)
     return latencies, max(gaps), failed

@@ -20,7 +20,7 @@ async def wait_until_in(
     store: Store, buckets: Iterable[int] | None, timeout: float, hurry: Callable[[], None]
 ) -> None:
     """Return when everything that lies in these outboxes now (None: in all) has left them."""
-    wanted = list(range(BUCKETS) if buckets is None else buckets)
+    wanted = set(range(BUCKETS) if buckets is None else buckets)
     left: dict[int, int] = {}
     try:
         async with asyncio.timeout(timeout):

@@ -252,11 +252,14 @@ class ArchiveService:
 
     async def _destination(self, store: Store) -> Destination | None:
         """The destination, when the store has said which one it is; None if it never did."""
+        told = ""
         while True:
             try:
                 return self._make(store, await store_id(store))
             except StoreError as error:
-                logger.warning("the store does not answer the archive: %s", error)
+                if str(error) != told:
+                    told = str(error)
+                    logger.warning("the store does not answer the archive: %s", told)
             if self._closing.is_set():
                 return None
             await self._next_beat()
