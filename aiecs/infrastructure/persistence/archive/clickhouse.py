@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,15 +22,18 @@ class ClickHouseArchive:
     """An `Archive` on a ClickHouse server (from 24.8 on) or in a directory, by chDB.
 
     A directory can be used by one process at a time, and a process can use one directory at a time.
-    chDB cannot be interrupted: a call there may take about a second longer than its timeout. It
-    does not survive a fork either: a forked child gets `LifecycleError`, and has to end by
-    `os._exit`, as those of multiprocessing do: at any other end chDB waits for its threads.
+    chDB cannot be interrupted: a call there may take about a second longer than its timeout.
+
+    What was opened before a fork is the parent's: a forked child gets `LifecycleError`. With chDB
+    it has to end by `os._exit`, as those of multiprocessing do: at any other end chDB waits for its
+    threads.
     """
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._process: int | None = None
 
     @classmethod
     def from_url(cls, url: str) -> ClickHouseArchive:
@@ -49,6 +53,8 @@ class ClickHouseArchive:
 
     def open(self) -> None:
         """Connect, create the database and bring its tables to this release; see `Archive.open`."""
+        self._refuse_child()
+        self._process = os.getpid()
         with self._lock:
             if self._connection is None:
                 self._connection = connect(self.address)
@@ -84,12 +90,24 @@ class ClickHouseArchive:
 
     def close(self) -> None:
         """Disconnect; idempotent. `open()` connects again."""
+        if self._is_parents:
+            return
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
+    @property
+    def _is_parents(self) -> bool:
+        return self._process not in (None, os.getpid())
+
+    def _refuse_child(self) -> None:
+        """Its connections are shared with the parent, and its lock may be held for ever."""
+        if self._is_parents:
+            raise LifecycleError(f"{self.name} was in use before this process was forked")
+
     def _opened(self) -> Connection:
+        self._refuse_child()
         connection = self._connection
         if connection is None:
             raise LifecycleError(f"{self.name} is not open")
