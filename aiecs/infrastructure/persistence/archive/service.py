@@ -223,7 +223,7 @@ class ArchiveService:
 
     async def _work(self) -> None:
         twin = getattr(self._store, "twin", None)
-        store = self._store if twin is None else twin(_STORE_SECONDS)
+        store = self._store if twin is None else await twin(_STORE_SECONDS)
         try:
             await self._work_on(store)
         finally:

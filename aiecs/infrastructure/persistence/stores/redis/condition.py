@@ -19,6 +19,7 @@ QUESTIONS: tuple[tuple[Any, ...], ...] = (
 )
 
 _MIN_REDIS = (6, 2)
+_FLAGS_SINCE = 7
 _MIN_VALKEY = (7, 2)
 # https://github.com/valkey-io/valkey/pull/4342; 9.1.2 is the first that we have seen mend it.
 _MENDS_TORN_TAIL = (9, 1, 2)
@@ -92,6 +93,12 @@ def _version(info: Info) -> tuple[str, str, tuple[int, ...]]:
     numbers = re.match(r"\d+(\.\d+)*", text)
     found = tuple(map(int, numbers[0].split("."))) if numbers else ()
     return "Valkey" if valkey else "Redis", text, found
+
+
+def even_when_full(info: bytes) -> str:
+    """How a script begins that may write when memory is full; "" for servers without flags."""
+    found = re.search(rb"^redis_version:(\d+)", info, re.MULTILINE)
+    return "#!lua flags=allow-oom\n" if found and int(found[1]) >= _FLAGS_SINCE else ""
 
 
 def role(info: Info) -> Finding:

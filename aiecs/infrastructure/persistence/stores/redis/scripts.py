@@ -34,6 +34,8 @@ class Scripts:
     """Compiles each shape once. Those of plans stay; of the others the latest ones."""
 
     def __init__(self) -> None:
+        #: The line that every script begins with, "" for none.
+        self.opening = ""
         self._by_shape: dict[Shape, Script] = {}
         self._of_plans: dict[str, Script] = {}
 
@@ -43,12 +45,12 @@ class Scripts:
         if found is None:
             if len(self._by_shape) >= _KEPT:
                 self._by_shape.pop(next(iter(self._by_shape)), None)
-            found = self._by_shape[shape] = script_of(dynamic_source(shape))
+            found = self._by_shape[shape] = script_of(self.opening + dynamic_source(shape))
         return found
 
     def add(self, text: str) -> Script:
         """Keep the script of a plan."""
-        script = script_of(text)
+        script = script_of(self.opening + text)
         return self._of_plans.setdefault(script.sha, script)
 
     def all(self) -> list[Script]:

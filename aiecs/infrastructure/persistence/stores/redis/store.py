@@ -24,7 +24,12 @@ from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.core.interface.calls import call_size
 from aiecs.core.interface.finding import Finding
 from aiecs.infrastructure.persistence.stores.redis.cluster import Cluster
-from aiecs.infrastructure.persistence.stores.redis.condition import QUESTIONS, findings_of, worst
+from aiecs.infrastructure.persistence.stores.redis.condition import (
+    QUESTIONS,
+    even_when_full,
+    findings_of,
+    worst,
+)
 from aiecs.infrastructure.persistence.stores.redis.connection import Server
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry
@@ -95,9 +100,15 @@ class RedisStore:
         """A store at a URL (`target`); nothing is connected yet."""
         return cls(target_of(url), prefix=prefix, timeout=timeout)
 
-    def twin(self, timeout: float) -> RedisStore:
-        """The same store by connections of its own, to be used and closed apart from this one."""
-        return RedisStore(self.target, prefix=self._prefix, timeout=timeout)
+    async def twin(self, timeout: float) -> RedisStore:
+        """The same store by connections of its own, to be used and closed apart from this one.
+
+        It writes even where the memory is full (from Redis 7 on), as only what makes room should.
+        """
+        twin = RedisStore(self.target, prefix=self._prefix, timeout=timeout)
+        with contextlib.suppress(StoreError):
+            twin._scripts.opening = even_when_full(await twin.command("INFO", "server"))
+        return twin
 
     @property
     def shapes(self) -> int:
