@@ -165,12 +165,21 @@ class ContextEngine(CheckpointCalls, ArchiveCalls, IStorageBackend, ICheckpointe
 
     @operation
     async def delete_session(self, session_id: str) -> DeletionReport:
-        """Remove a session with everything in it and its threads; what that was."""
+        """Remove a session with everything in it and its threads; what that was.
+
+        With an archive its rows go too. That is waited for, up to 10 s; `complete` is False when it
+        is left to whoever ships, and nothing of it is shown meanwhile. For ten minutes a write does
+        not bring the id back (`SessionNotFoundError`), only `create_session` does.
+        """
         return await self._on.deletions.delete_session(session_id)
 
     @operation
     async def delete_user(self, user_id: str) -> DeletionReport:
-        """Remove every session of a user, as `delete_session` does; what that was."""
+        """Remove every session of a user, as `delete_session` does; what that was.
+
+        Of the archive everything that the user owned; when it cannot tell what that is, `complete`
+        is False: call again.
+        """
         return await self._on.deletions.delete_user(user_id)
 
     @operation

@@ -150,13 +150,16 @@ class ArchiveService:
             found = await erasing.rows_of(self._store, left)
             rows += sum(count for count in found.values() if count)
             left = [one for one, count in found.items() if count is None]
-            if left and time.monotonic() >= deadline:
+            if left and (time.monotonic() >= deadline or self._is_down()):
                 return None
             if left:
                 self._hurry()
                 await asyncio.sleep(pause)
                 pause = min(_BEAT, pause * 1.5)
         return rows
+
+    def _is_down(self) -> bool:
+        return self._shipper is not None and self._shipper.gate.is_open
 
     async def query(
         self, sql: str, parameters: Mapping[str, Any] | None, timeout: float
