@@ -34,6 +34,7 @@ async def test_a_full_redis_is_emptied_into_the_archive(servers, own_clickhouse,
                 await engine.add_conversation_message(f"s{said % 8}", "user", "x" * 10_000)
                 said += 1
         await asyncio.to_thread(own_clickhouse.start)
+        await engine.archive_barrier(timeout=40)
 
         async def room():
             try:

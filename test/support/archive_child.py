@@ -101,7 +101,7 @@ async def ship(store: str, archive: str, until: str) -> None:
     shipping = shipper.Shipper(used, destination, linger=0.01)
     running = asyncio.create_task(shipping.run())
     if until == "end":
-        await wait_until_in(opened, None, 60.0, shipping.hurry)
+        await wait_until_in(opened, None, 60.0, lambda _: shipping.hurry())
         shipping.stop()
     await running
     await destination.close()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from aiecs.core.errors import ArchiveRowError, ArchiveUnavailableError
 from aiecs.core.events import OUTBOX
 from aiecs.core.interface.store import BUCKETS, Arg, Call, LogSlice, Plan, Read, Store
 from aiecs.infrastructure.persistence.archive import letters
-from aiecs.infrastructure.persistence.archive.outboxes import leave_hints
 
 _BOUNDS = Plan("outbox bounds", Read(OUTBOX, stop=Arg(0)))
 _AT_ONCE = 256
@@ -17,9 +16,15 @@ _SHORTEST, _LONGEST = 0.005, 0.25
 
 
 async def wait_until_in(
-    store: Store, buckets: Iterable[int] | None, timeout: float, hurry: Callable[[], None]
+    store: Store,
+    buckets: Iterable[int] | None,
+    timeout: float,
+    hurry: Callable[[Collection[int]], None],
 ) -> None:
-    """Return when everything that lies in these outboxes now (None: in all) has left them."""
+    """Return when everything that lies in these outboxes now (None: in all) has left them.
+
+    `hurry` is told where to look. It writes nothing: a store without room is waited for as well.
+    """
     wanted = set(range(BUCKETS) if buckets is None else buckets)
     left: dict[int, int] = {}
     try:
@@ -38,11 +43,13 @@ async def wait_until_in(
         )
 
 
-async def _emptied(store: Store, left: dict[int, int], hurry: Callable[[], None]) -> None:
-    await leave_hints(store, left)
+async def _emptied(
+    store: Store, left: dict[int, int], hurry: Callable[[Collection[int]], None]
+) -> None:
     pause = _SHORTEST
+    hurry(left.copy())
     while left:
-        hurry()
+        hurry(())
         await asyncio.sleep(pause)
         pause = min(_LONGEST, pause * 1.5)
         for bucket, log in (await _bounds(store, left)).items():

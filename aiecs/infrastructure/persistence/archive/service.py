@@ -7,7 +7,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -143,7 +143,7 @@ class ArchiveService:
     async def erase(self, erasures: Sequence[Erasure], timeout: float) -> int | None:
         """Erase what waits, then wait for the archive; see `Archiving.erase`."""
         await erasing.forget(self._store, erasures)
-        await leave_hints(self._store, {bucket_of(one.id) for one in erasures})
+        self._hurry({bucket_of(one.id) for one in erasures})
         rows, left, pause = 0, list(erasures), _SHORTEST
         deadline = time.monotonic() + timeout
         while left:
@@ -212,11 +212,11 @@ class ArchiveService:
             trouble=done.trouble,
         )
 
-    def _hurry(self) -> None:
+    def _hurry(self, buckets: Collection[int] = ()) -> None:
         loop = self._loop
         with suppress(RuntimeError):
             if loop is not None:
-                loop.call_soon_threadsafe(self._hurry_here)
+                loop.call_soon_threadsafe(self._hurry_here, buckets)
 
     # --- in the thread --------------------------------------------------------------------------
 
@@ -312,7 +312,7 @@ class ArchiveService:
             for group, sums in _by_group(noted).items():
                 await backlog.add(store, group, sums)
         except StoreError:
-            self._recent = before | noted
+            self._recent = before | self._recent
             raise
         await self._measure(store)
 
@@ -340,7 +340,9 @@ class ArchiveService:
         self._drain_seconds, self._drains = seconds, drain
         self._closing.set()
 
-    def _hurry_here(self) -> None:
+    def _hurry_here(self, buckets: Collection[int]) -> None:
+        left = buckets if self._shipper is None else self._shipper.note(buckets)
+        self._recent = dict.fromkeys(left, Noted()) | self._recent
         if self._shipper is not None:
             self._shipper.hurry()
 
