@@ -128,6 +128,25 @@ async def test_what_retention_has_trimmed_is_still_readable(archive_database):
         assert await texts(engine, None) == list(map(str, range(13)))
 
 
+@pytest.mark.parametrize("given", [True, False])
+async def test_what_was_trimmed_is_readable_also_where_nothing_is_trimmed_any_more(
+    archive_database, tmp_path, given
+):
+    store, ttl = f"sqlite:///{tmp_path}/store.db", {"session_ttl": None}
+    async with engine_on(
+        store, archive_database.url(), max_messages_per_session=5, **ttl
+    ) as engine:
+        made = await engine.create_session("s" if given else None, user_id="u")
+        for text in map(str, range(12)):
+            await engine.add_conversation_message(made.session_id, "user", text)
+        await engine.archive_barrier(timeout=30)
+    async with engine_on(store, archive_database.url(), **ttl) as engine:
+        for _ in range(3):
+            said = await engine.get_conversation_history(made.session_id, None)
+            assert [one.content for one in said] == list(map(str, range(12)))
+            await engine.update_session(made.session_id)
+
+
 async def test_a_message_comes_back_as_it_was(archive_database):
     messages = [
         ConversationMessage(

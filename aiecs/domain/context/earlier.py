@@ -22,7 +22,7 @@ from aiecs.core.interface.store import MAX_INTEGER, Batch, Get, GuardFailed, Put
 from aiecs.core.lru import SizedLru
 from aiecs.domain.context.messages import Row, decode_items
 from aiecs.domain.context.runtime import Runtime
-from aiecs.domain.context.session_record import ARCHIVED, NOTHING_ARCHIVED
+from aiecs.domain.context.session_record import ARCHIVED, NOTHING_ARCHIVED, TRIMMED_ARCHIVED
 from aiecs.domain.context.sessions import place_of
 from aiecs.domain.context.unshipped import Unshipped, unshipped
 
@@ -166,19 +166,19 @@ class Earlier:
         timeout, since = self._timeout * (_PATIENCE if insist else 1), waiting.base
         deadline = asyncio.get_running_loop().time() + timeout
         lives = dict(waiting.lives)
-        if session.mark != NOTHING_ARCHIVED:
+        if session.mark not in (NOTHING_ARCHIVED, TRIMMED_ARCHIVED):
             name = session.session_id
             for life in await self._reader.lives(name, since, timeout, patient=insist):
                 newer = lives.get(life.incarnation, life)
                 user, gone = newer.user_id or life.user_id, newer.gone or life.gone
                 lives[life.incarnation] = Life(life.incarnation, user, gone)
-            self._remember(session, hot, waiting, lives)
         visible = _visible(_left(lives, waiting), session)
         wanted = _wanted(session, visible, span)
         limits = (span.limit, since, deadline)
         archived, whole = await self._archived(wanted, *limits, insist=insist)
         known = _between(waiting.messages, visible, session, span)
         found = {message[:2]: message for message in [*archived, *known]}
+        self._remember(session, hot, waiting, lives, is_first=not found and span.is_all)
         rows = self._decoded(session, [found[place] for place in sorted(found)])
         cut = span.cut(rows)
         return cut, whole and len(cut) == len(rows)
@@ -215,9 +215,15 @@ class Earlier:
         return _Session(session_id, incarnation, owner, mark, base)
 
     def _remember(
-        self, session: _Session, hot: Hot, waiting: Unshipped, lives: dict[str, Life]
+        self,
+        session: _Session,
+        hot: Hot,
+        waiting: Unshipped,
+        lives: dict[str, Life],
+        *,
+        is_first: bool,
     ) -> None:
-        """That there is nothing, if that is so."""
+        """That there is nothing, if that is so; `is_first`: nor of this life before its log."""
         if session.ended or not waiting.whole:
             return
         others = [one for one in lives.values() if not one.gone and one[0] != session.incarnation]
@@ -227,19 +233,24 @@ class Earlier:
             if not lives:
                 self._unknown.hold(session.session_id, waiting.next)
             return
-        self._is_first(session.session_id, hot)
-        self._runtime.tasks.spawn(self._mark(session))
+        if is_first:
+            self._is_first(session.session_id, hot)
+        if session.mark in (NOTHING_ARCHIVED, TRIMMED_ARCHIVED):
+            return
+        keeps_all = is_first and self._runtime.max_messages is None
+        mark = NOTHING_ARCHIVED if keeps_all else TRIMMED_ARCHIVED
+        self._runtime.tasks.spawn(self._mark(session, mark))
 
     def _is_first(self, session_id: str, hot: Hot) -> None:
         if hot.epoch and self._runtime.max_messages is None:
             self._first.hold((session_id, hot), value=True)
 
-    async def _mark(self, session: _Session) -> None:
-        """Tell other processes that nothing came before this life."""
+    async def _mark(self, session: _Session, mark: bytes) -> None:
+        """Tell other processes that no life came before this one."""
         same = RequireEquals("", "~i", session.incarnation.encode())
         unmarked = RequireEquals("", ARCHIVED, None)
         with suppress(GuardFailed):
-            ops = (same, unmarked, Put("", {ARCHIVED: NOTHING_ARCHIVED}))
+            ops = (same, unmarked, Put("", {ARCHIVED: mark}))
             await self._runtime.apply(Batch(*place_of(session.session_id), ops))
 
     def _decoded(self, session: _Session, messages: Sequence[ColdMessage]) -> list[Row]:

@@ -17,8 +17,9 @@ STATUSES = frozenset({"active", "completed", "failed", "expired"})
 MAX_METADATA_BYTES = 1024 * 1024
 MAX_METADATA_KEYS = 900  # an operation of a store takes 1,000 fields, some of them the head's own
 
-#: The head field that tells whether the archive may hold anything from before this life.
-ARCHIVED, NOTHING_ARCHIVED = "ar", b"0"
+#: The head field that tells whether the archive may hold anything from before the session's log:
+#: nothing, nothing but what was trimmed of it, or, with any other value or none, earlier lives.
+ARCHIVED, NOTHING_ARCHIVED, TRIMMED_ARCHIVED = "ar", b"0", b"t"
 
 _ZERO = b"0"
 

@@ -44,6 +44,7 @@ from aiecs.domain.context.runtime import REFUSED_BEFORE, Runtime
 from aiecs.domain.context.session_record import (
     ARCHIVED,
     NOTHING_ARCHIVED,
+    TRIMMED_ARCHIVED,
     check_status,
     metadata_fields,
     read_session,
@@ -200,7 +201,8 @@ class Sessions:
         if user_id:
             head["u"] = user_id.encode()
         if minted and self._events.wanted:
-            head[ARCHIVED] = NOTHING_ARCHIVED
+            keeps_all = self._runtime.max_messages is None
+            head[ARCHIVED] = NOTHING_ARCHIVED if keeps_all else TRIMMED_ARCHIVED
         before = await announce_session(self._runtime, session_id, user_id)
         told = {"user_id": user_id, **told_metadata(put)}
         born = (Put("", head, if_absent="abort"), RequireBefore(before), Clock())
