@@ -23,14 +23,14 @@ class ColdMessage(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Messages with `start <= sequence < stop` of these incarnations of a session.
+    """Messages with `start <= sequence < stop` of these incarnations of a session (None: of all).
 
     Only those before (`end_life`, `end_sequence`) in the order of incarnation and sequence; of
     them the newest `limit`, or the oldest.
     """
 
     session_id: str
-    lives: tuple[str, ...]
+    lives: tuple[str, ...] | None
     end_life: str
     end_sequence: int
     start: int

@@ -107,7 +107,7 @@ class HeldArchive:
             if table == MESSAGES
             and row["session_id"] == asked["session"]
             and not row.get("parent_session_id")
-            and row["incarnation"] in asked["lives"]
+            and (asked["all"] or row["incarnation"] in asked["lives"])
             and (row["incarnation"], row["seq"]) < end
             and asked["start"] <= row["seq"] < asked["stop"]
         }

@@ -9,7 +9,6 @@ is part of the key under which what was read is kept.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -20,15 +19,13 @@ from aiecs.core.cold import ColdMessage, ColdReader, Life, Wanted
 from aiecs.core.errors import ArchiveUnavailableError
 from aiecs.core.interface.store import MAX_INTEGER, Batch, Get, GuardFailed, Put, RequireEquals
 from aiecs.core.lru import SizedLru
+from aiecs.domain.context.asked import Asked, patience
 from aiecs.domain.context.messages import Row, decode_items
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.session_record import ARCHIVED, NOTHING_ARCHIVED, TRIMMED_ARCHIVED
 from aiecs.domain.context.sessions import place_of
 from aiecs.domain.context.unshipped import Unshipped, unshipped
 
-_PATIENCE = 20
-"""So many times longer is waited for by callers who would rather have an error than a gap."""
-_PAGE = 1_000
 _CACHE_BYTES = 16 * 1024 * 1024
 _MOST_NAMES = 65_536
 _ROW_OVERHEAD = 640
@@ -128,7 +125,7 @@ class Earlier:
         kept = self._prefixes.get(session) if span.is_all else None
         if kept is not None and (kept.whole or len(kept.rows) >= (span.limit or MAX_INTEGER)):
             return span.cut(kept.rows)
-        seconds = self._timeout * (_PATIENCE if insist else 1)
+        seconds = patience(self._timeout, insist=insist)
         waiting = await unshipped(self._runtime, session_id, seconds)
         if not session.incarnation and self._unknown.get(session_id) == waiting.next:
             return []
@@ -163,46 +160,21 @@ class Earlier:
         """The rows, and whether there are no more of them."""
         if insist and not waiting.whole:
             raise ArchiveUnavailableError("more waits for the archive than can be read in time")
-        timeout, since = self._timeout * (_PATIENCE if insist else 1), waiting.base
-        deadline = asyncio.get_running_loop().time() + timeout
+        asked = Asked(self._reader, waiting.base, self._timeout, insist=insist)
         lives = dict(waiting.lives)
         if session.mark not in (NOTHING_ARCHIVED, TRIMMED_ARCHIVED):
-            name = session.session_id
-            for life in await self._reader.lives(name, since, timeout, patient=insist):
+            for life in await asked.lives(_wanted(session, (), span), span.limit):
                 newer = lives.get(life.incarnation, life)
                 user, gone = newer.user_id or life.user_id, newer.gone or life.gone
                 lives[life.incarnation] = Life(life.incarnation, user, gone)
         visible = _visible(_left(lives, waiting), session)
-        wanted = _wanted(session, visible, span)
-        limits = (span.limit, since, deadline)
-        archived, whole = await self._archived(wanted, *limits, insist=insist)
+        archived, whole = await asked.messages(_wanted(session, visible, span), span.limit)
         known = _between(waiting.messages, visible, session, span)
         found = {message[:2]: message for message in [*archived, *known]}
         self._remember(session, hot, waiting, lives, is_first=not found and span.is_all)
         rows = self._decoded(session, [found[place] for place in sorted(found)])
         cut = span.cut(rows)
         return cut, whole and len(cut) == len(rows)
-
-    async def _archived(
-        self, wanted: Wanted, limit: int | None, since: int, deadline: float, *, insist: bool
-    ) -> tuple[list[ColdMessage], bool]:
-        """The messages, and whether there are no more of them. `limit=None`: page by page, all."""
-        found: list[ColdMessage] = []
-        while wanted.lives and (limit is None or len(found) < limit):
-            size = _PAGE if limit is None else min(_PAGE, limit - len(found))
-            left = max(0.001, deadline - asyncio.get_running_loop().time())
-            if found:  # every further page may take its time
-                left = self._timeout * _PATIENCE
-            wanted = wanted._replace(limit=size)
-            page = list(await self._reader.messages(wanted, since, left, patient=insist))
-            found = page + found if wanted.newest else found + page
-            if len(page) < size:
-                return found, True
-            if wanted.newest:
-                wanted = wanted._replace(end_life=page[0][0], end_sequence=page[0][1])
-            else:
-                wanted = wanted._replace(start=page[-1][1] + 1)
-        return found, not wanted.lives
 
     async def _session(self, session_id: str, hot: Hot) -> _Session:
         wanted = Batch(*place_of(session_id), (Get("", ("~i", "u", ARCHIVED)),))

@@ -21,7 +21,7 @@ SELECT id, incarnation, max(user_id) FROM (
     WHERE session_id IN {ids:Array(String)}
     UNION ALL
     SELECT session_id, incarnation, user_id FROM context_conversations
-    WHERE session_id IN {ids:Array(String)} AND parent_session_id = ''
+    PREWHERE session_id IN {ids:Array(String)} WHERE parent_session_id = ''
     UNION ALL
     SELECT parent_session_id, incarnation, user_id FROM context_conversations
     WHERE parent_session_id IN {ids:Array(String)}

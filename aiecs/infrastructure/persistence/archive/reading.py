@@ -18,11 +18,13 @@ from aiecs.core.interface.archive import Archive, Row
 
 T = TypeVar("T")
 
-_AT_ONCE, _QUESTIONS = 4, 2
+_AT_ONCE, _QUESTIONS = 8, 2
 _REST = 1.0
 """Seconds that the archive is left alone after it has not answered; longer each time."""
 _LONGEST_REST = 30.0
 
+# PREWHERE is said, for left to itself the engine looks at `parent_session_id` first: 65 ms among a
+# million messages, 8 with it.
 _LIVES = """
 SELECT incarnation, max(user_id), max(gone) FROM (
     SELECT incarnation, user_id, event_type = 'deleted' AS gone
@@ -30,7 +32,7 @@ SELECT incarnation, max(user_id), max(gone) FROM (
     UNION ALL
     SELECT incarnation, max(user_id) AS user_id, 0 AS gone
     FROM context_conversations
-    WHERE session_id = {session:String} AND parent_session_id = ''
+    PREWHERE session_id = {session:String} WHERE parent_session_id = ''
     GROUP BY incarnation
     UNION ALL
     SELECT incarnation, '' AS user_id, 1 AS gone
@@ -40,8 +42,9 @@ SETTINGS max_threads = 1"""
 _MESSAGES = """
 SELECT incarnation, seq, role, content, metadata, extra, message_id, created_at
 FROM context_conversations
-WHERE session_id = {session:String} AND parent_session_id = ''
-    AND incarnation IN {lives:Array(String)}
+PREWHERE session_id = {session:String}
+WHERE parent_session_id = ''
+    AND ({all:Bool} OR incarnation IN {lives:Array(String)})
     AND (incarnation, seq) < ({life:String}, {sequence:UInt64})
     AND seq >= {start:UInt64} AND seq < {stop:UInt64}
 ORDER BY incarnation %s, seq %s
@@ -94,7 +97,8 @@ class Reader:
             query = _NEWEST if wanted.newest else _OLDEST
             parameters = {
                 "session": wanted.session_id,
-                "lives": list(wanted.lives),
+                "all": wanted.lives is None,
+                "lives": list(wanted.lives or ()),
                 "life": wanted.end_life,
                 "sequence": wanted.end_sequence,
                 "start": wanted.start,

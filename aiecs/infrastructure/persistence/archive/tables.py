@@ -91,6 +91,8 @@ class Table:
     ages: bool = True
     #: The column that the text index is on.
     searched: str = ""
+    #: Whether a filter tells in which granules an id is not: each month would have to be read else.
+    filtered: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -143,6 +145,7 @@ CONVERSATIONS: Final = Table(
         Column("error", Kind.BYTE),
     ),
     searched="content",
+    filtered=True,
 )
 TASK_CONTEXTS: Final = Table(
     "context_task_contexts",
@@ -272,10 +275,11 @@ def statements(tables: tuple[Table, ...], number: int) -> tuple[str, ...]:
 
 
 def _create(table: Table, number: int) -> str:
-    columns = [column for column in table.columns if column.since <= number]
+    parts = [column.declaration for column in table.columns if column.since <= number]
+    if table.filtered:
+        parts.append(f"INDEX by_id `{table.ids[0]}` TYPE bloom_filter(0.01) GRANULARITY 1")
     return (
-        f"CREATE TABLE IF NOT EXISTS `{table.name}` "
-        f"({', '.join(column.declaration for column in columns)}) "
+        f"CREATE TABLE IF NOT EXISTS `{table.name}` ({', '.join(parts)}) "
         "ENGINE = ReplacingMergeTree(version) "
         "PARTITION BY toYYYYMM(created_at) "
         f"ORDER BY ({', '.join(f'`{name}`' for name in table.key)}) "

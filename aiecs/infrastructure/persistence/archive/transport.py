@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError
 
 from aiecs.infrastructure.persistence.archive.url import Address
 
-_CONNECTIONS = 4
+_CONNECTIONS = 16
 
 Pools = TypeVar("Pools", bound=HTTPConnectionPool)
 
