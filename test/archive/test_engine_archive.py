@@ -247,6 +247,9 @@ async def test_a_wrong_password_is_told(own_clickhouse):
 
         await until(alarmed)
         assert any("needs help" in issue for issue in (await engine.health_check())["issues"])
+        assert len(await engine.get_conversation_history("s", None)) == 5
+        with pytest.raises(ArchiveAuthError):
+            await engine.get_conversation_history("s", None, include_archived=True)
         own_clickhouse.mend()
         await engine.archive_barrier(timeout=30)
     assert await asyncio.to_thread(counted, own_clickhouse.url) == (5, 5)

@@ -229,8 +229,9 @@ async def test_rows_that_wait_together_are_one_insert(backend, held, clickhouse_
 
 
 async def test_a_row_that_cannot_be_stored_does_not_take_others_along(backend, caplog):
-    late = said("late secret") | {"timestamp": "9999-01-01T00:00:00+00:00"}
-    messages = [said("before"), late, said("after")]
+    pure = "ALTER TABLE context_conversations ADD CONSTRAINT pure CHECK content != 'a secret'"
+    await asyncio.to_thread(backend.archive.execute, pure)
+    messages = [said("before"), said("a secret"), said("after")]
     appends = [backend.append_conversation_message("s", message) for message in messages]
     assert await asyncio.gather(*appends) == [True, False, True]
     assert await rows(backend, "content", "context_conversations") == [("after",), ("before",)]

@@ -170,6 +170,20 @@ async def test_a_message_comes_back_as_it_was(archive_database):
         assert [one.to_dict() for one in cold] == [one.to_dict() for one in hot]
 
 
+async def test_a_time_that_clickhouse_cannot_hold_comes_back(archive_database):
+    times = ("0001-01-01T00:00:00+00:00", "1899-12-31T23:59:59.999999+00:00")
+    times += ("2300-01-01T00:00:00+00:00", "9999-12-31T23:59:59.999999+00:00")
+    messages = [{"role": "user", "content": time, "timestamp": time} for time in times]
+    async with engine_on(MemoryStore(), archive_database.url()) as engine:
+        await engine.add_conversation_messages("s", messages)
+        key = await engine.create_conversation_session("s", [], "agent_to_agent")
+        await engine.archive_barrier(timeout=30)  # nothing is set aside
+        await expired(engine, "s")
+        cold = await engine.get_conversation_history("s")
+        assert [one.timestamp.isoformat() for one in cold] == list(times)
+        assert key
+
+
 async def test_a_history_asked_for_at_once_waits_for_the_archive_to_open(
     archive_database, tmp_path
 ):

@@ -11,9 +11,9 @@ import pytest
 from support.archive_rows import messages, sample
 from support.clickhouse import Database
 
-from aiecs.core.errors import ArchiveNewerError, ArchiveSchemaError
+from aiecs.core.errors import ArchiveNewerError, ArchiveSchemaError, LifecycleError
 from aiecs.core.settings import Secret, Settings
-from aiecs.infrastructure.persistence.archive import ClickHouseArchive, tables
+from aiecs.infrastructure.persistence.archive import ClickHouseArchive, clickhouse, tables
 from aiecs.infrastructure.persistence.archive.migrations import MIGRATIONS_TABLE, checksum, migrate
 from aiecs.infrastructure.persistence.archive.tables import (
     CONVERSATIONS,
@@ -244,6 +244,25 @@ def test_processes_that_migrate_at_once_do_no_harm(archive_database: Database):
     archive.open()
     steps = archive.select(f"SELECT DISTINCT version FROM {MIGRATIONS_TABLE}")
     assert steps == [(number,) for number in range(1, LATEST + 1)]
+    archive.close()
+
+
+def test_who_asks_while_the_tables_are_made_is_told_that_it_is_not_open(
+    archive_database: Database, monkeypatch
+):
+    archive = ClickHouseArchive.from_url(archive_database.url())
+    told = []
+
+    def asked_meanwhile(connection):
+        migrate(connection)
+        with pytest.raises(LifecycleError) as error:
+            archive.select("SELECT 1")
+        told.append(str(error.value))
+
+    monkeypatch.setattr(clickhouse, "migrate", asked_meanwhile)
+    archive.open()
+    assert len(told) == 1
+    assert archive.select("SELECT 1") == [(1,)]
     archive.close()
 
 

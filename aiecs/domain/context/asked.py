@@ -20,7 +20,7 @@ def patience(timeout: float, *, insist: bool) -> float:
 class Asked:
     """`since` is where the caller has seen the outbox begin; see `ColdReader`.
 
-    Everything raises `ArchiveUnavailableError`.
+    Everything raises an `ArchiveError` when the archive does not answer.
     """
 
     def __init__(self, reader: ColdReader, since: int, timeout: float, *, insist: bool) -> None:

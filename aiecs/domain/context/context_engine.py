@@ -252,7 +252,7 @@ class ContextEngine(CheckpointCalls, ArchiveCalls, IStorageBackend, ICheckpointe
         With an archive, what the session held before it expired, or before it was trimmed, comes
         first where the store alone has fewer than `limit`: if the archive answers within
         `AIECS_ARCHIVE_READ_TIMEOUT`; else that gap is counted in `health_check`.
-        `include_archived=True`: `ArchiveUnavailableError` instead of a gap; False: the store alone.
+        `include_archived=True`: an `ArchiveError` instead of a gap; False: the store alone.
         """
         return await self._on.conversations.history(
             session_id, limit, before=before, after=after, include_archived=include_archived

@@ -16,7 +16,7 @@ from math import inf
 from typing import NamedTuple
 
 from aiecs.core.cold import ColdMessage, ColdReader, Life, Wanted
-from aiecs.core.errors import ArchiveUnavailableError
+from aiecs.core.errors import ArchiveError, ArchiveUnavailableError
 from aiecs.core.interface.store import MAX_INTEGER, Batch, Get, GuardFailed, Put, RequireEquals
 from aiecs.core.lru import SizedLru
 from aiecs.domain.context.asked import Asked, patience
@@ -114,7 +114,7 @@ class Earlier:
         """Messages before the hot part, in order.
 
         While the archive does not answer: those that it has not got yet, and a gap is counted;
-        `insist`: `ArchiveUnavailableError`.
+        `insist`: `ArchiveError`.
         """
         if self._first.get((session_id, hot)):
             return []
@@ -131,7 +131,7 @@ class Earlier:
             return []
         try:
             rows, whole = await self._look(session, hot, waiting, span, insist=insist)
-        except ArchiveUnavailableError:
+        except ArchiveError:
             if insist:
                 raise
             return self._without_archive(session, waiting, span)

@@ -33,6 +33,8 @@ class ClickHouseArchive:
         self.address = address
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        #: Its tables are there: who reads while they are being made is to wait for them.
+        self._is_ready = False
         self._process: int | None = None
 
     @classmethod
@@ -60,6 +62,7 @@ class ClickHouseArchive:
                 self._connection = connect(self.address)
             migrate(self._connection)
             apply_options(self._connection)
+            self._is_ready = True
 
     def insert(self, table: str, columns: Columns, *, token: str) -> None:
         """Add rows once for each token; see `Archive.insert`."""
@@ -94,6 +97,7 @@ class ClickHouseArchive:
             return
         with self._lock:
             connection, self._connection = self._connection, None
+            self._is_ready = False
         if connection is not None:
             connection.close()
 
@@ -109,6 +113,6 @@ class ClickHouseArchive:
     def _opened(self) -> Connection:
         self._refuse_child()
         connection = self._connection
-        if connection is None:
+        if connection is None or not self._is_ready:
             raise LifecycleError(f"{self.name} is not open")
         return connection

@@ -16,6 +16,7 @@ from aiecs.core.clock import parse_time, to_micros
 from aiecs.core.errors import CorruptRecordError
 from aiecs.core.events import About, Told, told
 from aiecs.infrastructure.persistence.archive import tables
+from aiecs.infrastructure.persistence.archive.values import FIRST_TIME, LAST_TIME
 
 Row = dict[str, Any]
 Life = tuple[str, str]
@@ -102,7 +103,8 @@ def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
 def row_of(event: Told) -> tuple[tables.Table, Row]:
     """The table of an event, and its columns there but for the stamps; `CorruptRecordError`.
 
-    A `created_at` among them is the event's own time, and counts in place of its stamp.
+    A `created_at` among them is the event's own time, and counts in place of its stamp; one beyond
+    the years that ClickHouse knows stays in what was recorded.
     """
     try:
         return _MAKERS[event.kind](event)
@@ -147,6 +149,9 @@ def _message(event: Told) -> tuple[tables.Table, Row]:
         said = _plain(event.record)
     except msgspec.ValidationError:
         return _rich_message(event)
+    moment = to_micros(said.timestamp)
+    if not FIRST_TIME <= moment <= LAST_TIME:
+        return _rich_message(event)
     return tables.CONVERSATIONS, {
         "session_id": event.ids[0],
         "parent_session_id": "",
@@ -156,7 +161,7 @@ def _message(event: Told) -> tuple[tables.Table, Row]:
         "content": said.content,
         "metadata": bytes(said.metadata),
         "extra": b"",
-        "created_at": to_micros(said.timestamp),
+        "created_at": moment,
         **(_NOT_LIFTED if said.metadata is _NOTHING else _lifted(_parse(said.metadata))),
     }
 
@@ -187,13 +192,14 @@ def _agent_message(event: Told) -> tuple[tables.Table, Row]:
 def _said(fields: Row, elsewhere: tuple[str, ...]) -> Row:
     """What both kinds of messages have in common; `extra` is what no column holds."""
     metadata = fields.get("metadata") or {}
-    known = ("content", "metadata", "timestamp", *elsewhere)
+    moment = _own_time(fields["timestamp"])
+    known = ("content", "metadata", *(("timestamp",) if moment else ()), *elsewhere)
     extra = {name: value for name, value in fields.items() if name not in known}
     return {
         "content": fields["content"],
         "metadata": _json(metadata),
         "extra": _json(extra) if extra else b"",
-        "created_at": _micros(fields["timestamp"]),
+        **moment,
         **_lifted(metadata),
     }
 
@@ -233,7 +239,7 @@ def _session(event: Told) -> tuple[tables.Table, Row]:
     session_id, happened = event.ids
     row = {name: values.get(short, 0) for name, short in _SESSION_COUNTS.items()}
     row |= {name: values.get(name, "") for name in _SESSION_TYPED}
-    moment = {"created_at": values["created"]} if "created" in values else {}
+    moment = _own_time(values["created"]) if "created" in values else {}
     return tables.SESSIONS, row | moment | {
         "session_id": session_id,
         "event_type": happened,
@@ -259,7 +265,7 @@ def _conversation(event: Told) -> tuple[tables.Table, Row]:
         "session_id": session_id,
         "session_data": event.record,
         "session_type": fields["session_type"],
-        "created_at": _micros(fields["created_at"]),
+        **_own_time(fields["created_at"]),
     }
 
 
@@ -274,7 +280,7 @@ def _checkpoint(event: Told) -> tuple[tables.Table, Row]:
         "data": event.record,
         "metadata": _json(fields["metadata"]),
         "type": _RECORD,
-        "created_at": _micros(fields["created_at"]),
+        **_own_time(fields["created_at"]),
     }
 
 
@@ -294,8 +300,10 @@ _RECORD = "aiecs"
 _NO_CHECKPOINT: Row = {"checkpoint_id": "", "session_id": "", "data": b"", "metadata": b"{}"}
 
 
-def _micros(time: str | datetime) -> int:
-    return to_micros(parse_time(time))
+def _own_time(time: str | datetime | int) -> Row:
+    """The event's own time, unless it is one that ClickHouse cannot hold."""
+    moment = time if isinstance(time, int) else to_micros(parse_time(time))
+    return {"created_at": moment} if FIRST_TIME <= moment <= LAST_TIME else {}
 
 
 _MAKERS: dict[About, _Maker] = {

@@ -18,8 +18,8 @@ from aiecs.infrastructure.persistence.archive.tables import Column, Kind, Table
 Values = Sequence[Any]
 
 #: What ClickHouse can hold: the years 1900 to 2299, in microseconds since 1970.
-_FIRST_TIME: Final = -2_208_988_800_000_000
-_LAST_TIME: Final = 10_413_791_999_999_999
+FIRST_TIME: Final = -2_208_988_800_000_000
+LAST_TIME: Final = 10_413_791_999_999_999
 _MAX_MONEY: Final = Decimal(10) ** 9
 
 
@@ -93,7 +93,7 @@ def _numbers(code: str) -> Callable[[Values], Values]:
 
 def _times(values: Values) -> Values:
     array("q", values)
-    if values and not _FIRST_TIME <= min(values) <= max(values) <= _LAST_TIME:
+    if values and not FIRST_TIME <= min(values) <= max(values) <= LAST_TIME:
         raise OverflowError
     return values
 
