@@ -84,8 +84,13 @@ class Outboxes:
 
     async def emptied(self, hints: dict[int, int]) -> None:
         """Take back the hints of buckets that hold nothing more, unless there are newer ones."""
+        by_time: dict[int, list[str]] = {}  # those that were left together go together
         for bucket, time in hints.items():
-            await self._own(IndexDelete(_HINTS, (str(bucket),), at_most=time))
+            by_time.setdefault(time, []).append(str(bucket))
+        for time, members in by_time.items():
+            for at in range(0, len(members), _PAGE):
+                part = tuple(members[at : at + _PAGE])
+                await self._own(IndexDelete(_HINTS, part, at_most=time))
 
     def next_places(self, count: int) -> list[int]:
         """The next `count` buckets of the group; round and round."""
