@@ -11,7 +11,7 @@ from support.waiting import expired, until
 from aiecs import ContextEngine
 from aiecs.core.errors import ArchiveUnavailableError, InvalidInputError, LifecycleError
 from aiecs.domain.context.models import ConversationMessage
-from aiecs.infrastructure.persistence.archive import gate
+from aiecs.infrastructure.persistence.archive import gate, reading
 from aiecs.infrastructure.persistence.stores.memory import MemoryStore
 
 SHORT = 0.2
@@ -266,6 +266,7 @@ async def test_while_the_archive_is_down_the_rest_is_served_and_the_gap_told(
     store, own_clickhouse, monkeypatch
 ):
     monkeypatch.setenv("AIECS_ARCHIVE_READ_TIMEOUT", "0.25")
+    monkeypatch.setattr(reading, "_LONGEST_REST", 0.2)
     async with engine_on(store, own_clickhouse.url) as engine:
         await say(engine, "archived")
         await engine.archive_barrier(timeout=30)

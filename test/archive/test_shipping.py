@@ -29,6 +29,7 @@ def archived(monkeypatch):
     monkeypatch.setattr(services, "build", partial(services.build, archived=True))
     monkeypatch.setattr(shipper, "_LOOK_AROUND", 4_096)
     monkeypatch.setattr(gate, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(gate, "_FIRST_PACE", 0.02)
 
 
 @pytest.fixture(params=["memory", "sqlite", *real.names()])
