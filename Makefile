@@ -21,8 +21,8 @@ help: ## show this list
 demo: $(VENV)/.demo ## see it work: a short tour in the terminal
 	@$(BIN)/aiecs demo
 
-test: $(VENV)/.test ## run the test suite; ARGS='-k redis' narrows it
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test ## run the test suite; ARGS='-k redis' narrows it, ARGS='-n 0' runs it in one process
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: check-static test ## everything that CI runs
 

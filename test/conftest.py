@@ -8,6 +8,7 @@ import itertools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 from support import clickhouse
@@ -22,6 +23,7 @@ _MEASURED = pytest.StashKey[list[str]]()
 _SERVERS = pytest.StashKey[real.Servers]()
 _THREADS = pytest.StashKey[set[threading.Thread]]()
 _ENDING_SECONDS = 2.0
+_TITLES = pytest.StashKey[set[str]]()
 _numbers = itertools.count(1)
 
 
@@ -31,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_GIVEN] = {name: os.environ.pop(name) for name in foreign}
     config.stash[_SERVERS] = real.Servers()
     config.stash[_MEASURED] = []
+    config.stash[_TITLES] = set()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -43,10 +46,29 @@ def pytest_terminal_summary(
 ) -> None:
     for line in config.stash[_MEASURED]:
         terminalreporter.write_line(line)
-    used = sorted(real.title(name) for name in config.stash[_SERVERS].used)
-    used += config.stash[_CLICKHOUSES].titles()
+    used = config.stash[_TITLES] | _titles(config)
     if used:
-        terminalreporter.write_line(f"Real servers in this run: {', '.join(used)}")
+        terminalreporter.write_line(f"Real servers in this run: {', '.join(sorted(used))}")
+
+
+def _titles(config: pytest.Config) -> set[str]:
+    servers = {real.title(name) for name in config.stash[_SERVERS].used}
+    return servers.union(config.stash[_CLICKHOUSES].titles())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints the summary, where this one is a worker of it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["measured"] = session.config.stash[_MEASURED]
+        output["titles"] = sorted(_titles(session.config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    told = getattr(node, "workeroutput", {})
+    node.config.stash[_MEASURED] += told.get("measured", [])
+    node.config.stash[_TITLES].update(told.get("titles", ()))
 
 
 @pytest.fixture(scope="session")

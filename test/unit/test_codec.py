@@ -149,7 +149,7 @@ def test_numbers_that_are_not_finite_are_refused_with_their_place(bad: float) ->
 @pytest.mark.parametrize(
     "bad",
     [object(), Colour.RED, Level.HIGH, Text("a"), OrderedDict(a=1), defaultdict(int), print],
-    ids=repr,
+    ids=lambda bad: type(bad).__name__,
 )
 def test_an_unregistered_class_is_refused_with_what_to_do(bad: object) -> None:
     name = type(bad).__name__

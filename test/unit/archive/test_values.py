@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -28,7 +28,7 @@ BAD = [
     ("role", None),
     ("session_id", ["list"]),
     ("event_id", None),
-    ("event_id", str(uuid4())),
+    ("event_id", str(UUID(int=2**127 + 1))),
     ("seq", -1),
     ("seq", 2**64),
     ("seq", None),
