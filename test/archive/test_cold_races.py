@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -230,3 +231,27 @@ async def test_who_has_time_does_not_share_the_deadline_of_others(engine, servic
     go_on.set()
     assert await hurried == []
     assert await patient == ["one"]
+
+
+async def test_an_answer_that_fails_when_nobody_waits_any_more_is_no_news(
+    engine, service, archive, over, monkeypatch
+):
+    await say(engine, "one")
+    await service.ship()
+    over()
+    monkeypatch.setattr(engine._on.cold._earlier, "_timeout", 0.01)
+    go_on, failed, told = threading.Event(), threading.Event(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    def hang(_):
+        go_on.wait(10)
+        failed.set()
+        raise ArchiveUnavailableError("too late for who asked")
+
+    archive.after_select = hang
+    assert await texts(engine) == []  # the deadline of a read has passed
+    go_on.set()
+    await asyncio.to_thread(failed.wait)
+    await engine.archive_barrier()  # its threads have said what they had to
+    gc.collect()
+    assert not told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -348,3 +350,17 @@ def test_a_slow_query_ends_with_its_deadline(archive):
 
     assert time.monotonic() - started < 2.5
     assert archive.select("SELECT 1") == [(1,)]
+
+
+def test_a_lost_request_is_not_printed_where_nobody_has_set_up_logging():
+    script = f"""
+from aiecs.core.errors import ArchiveUnavailableError
+from aiecs.infrastructure.persistence.archive import ClickHouseArchive
+try:
+    ClickHouseArchive.from_url({NOWHERE!r}).open()
+except ArchiveUnavailableError:
+    print("told")
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert (run.stdout, run.stderr) == ("told\n", "")

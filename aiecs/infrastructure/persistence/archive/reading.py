@@ -165,8 +165,11 @@ class Reader:
 
 async def _within(timeout: float, future: Future[T]) -> T:
     """Its result; whoever else waits for it is left alone."""
+    answer = asyncio.wrap_future(future)
+    # One that fails when nobody waits any more is no news: asyncio would log it with its traceback.
+    answer.add_done_callback(lambda late: late.cancelled() or late.exception())
     try:
-        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), timeout)
+        return await asyncio.wait_for(asyncio.shield(answer), timeout)
     except TimeoutError:
         raise ArchiveUnavailableError(f"no answer from the archive in {timeout:g} s") from None
 

@@ -6,6 +6,7 @@ when something is sent again is for the shipper to say, so nothing is repeated h
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ from urllib3.exceptions import HTTPError
 from aiecs.infrastructure.persistence.archive.url import Address
 
 _CONNECTIONS = 16
+
+# The driver warns of every lost request, with a traceback. What they mean is told once, by us; only
+# where an application has set up its logging does it see the driver's too.
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 Pools = TypeVar("Pools", bound=HTTPConnectionPool)
 
