@@ -12,10 +12,15 @@ import pytest
 from support.clickhouse import Bridge, Database
 
 from aiecs.core.clock import to_micros
-from aiecs.core.errors import ArchiveUnavailableError, InvalidInputError
+from aiecs.core.errors import ArchiveQueryError, ArchiveUnavailableError, InvalidInputError
 from aiecs.infrastructure.persistence.archive import ClickHouseArchive
 from aiecs.infrastructure.persistence.archive.read_only import read_only
-from aiecs.infrastructure.persistence.archive.reports import REPORTS, query, run_report
+from aiecs.infrastructure.persistence.archive.reports import (
+    MOST_ROWS,
+    REPORTS,
+    query,
+    run_report,
+)
 
 TABLE = "context_conversations"
 NOW = datetime.now(UTC)
@@ -292,6 +297,12 @@ def test_a_question_of_ones_own_reads(doubled):
     )
 
     assert query(doubled, sql, {"who": "ada"}) == [("user", 5)]
+
+
+def test_a_question_with_a_million_rows_and_more_ends_before_they_come(archive):
+    assert len(query(archive, f"SELECT number FROM numbers({MOST_ROWS})")) == MOST_ROWS
+    with pytest.raises(ArchiveQueryError, match="396"):
+        query(archive, "SELECT number FROM numbers(100000000)")
 
 
 def test_a_question_that_writes_never_reaches_the_archive():

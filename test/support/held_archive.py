@@ -63,8 +63,9 @@ class HeldArchive:
         *,
         timeout: float | None = None,
         exact: Sequence[str] = (),
+        most_rows: int | None = None,
     ) -> list[tuple[Any, ...]]:
-        del timeout, exact
+        del timeout, exact, most_rows
         self._check()
         with self._lock:
             self.selects += 1

@@ -63,6 +63,7 @@ class Archive(Protocol):
         *,
         timeout: float | None = None,
         exact: Sequence[str] = (),
+        most_rows: int | None = None,
     ) -> list[Row]:
         """The rows that a query returns, all in memory at once.
 
@@ -70,7 +71,8 @@ class Archive(Protocol):
         `timeout` (seconds; None: the archive's own) bounds the wait for it:
         `ArchiveUnavailableError` after it. Text comes as `str`, times as aware UTC `datetime`; of
         the columns named in `exact` text comes as `bytes` and times as integer microseconds.
-        `ArchiveQueryError` for a query that cannot be answered.
+        `ArchiveQueryError` for a query that cannot be answered, and for one with more than
+        `most_rows` rows.
         """
         ...
 

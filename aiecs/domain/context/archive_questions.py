@@ -18,12 +18,13 @@ class ArchiveQuestions:
     async def query(
         self, sql: str, parameters: dict[str, Any] | None = None, *, timeout: float = 30.0
     ) -> list[tuple[Any, ...]]:
-        """The rows of one SELECT in ClickHouse's SQL, all in memory at once.
+        """The rows of one SELECT in ClickHouse's SQL, all in memory at once: a million at most.
 
         `parameters` fill the places written `{name:Type}`. `InvalidInputError`, before anything is
         asked, for SQL that does not only read; `ArchiveQueryError` for a query that cannot be
-        answered; `ArchiveUnavailableError` after `timeout` seconds. A row that arrived twice may
-        be there twice until the tables are merged: `FINAL` or `LIMIT 1 BY` counts it once.
+        answered, or with more rows; `ArchiveUnavailableError` after `timeout` seconds. A row that
+        arrived twice may be there twice until the tables are merged: `FINAL` or `LIMIT 1 BY` counts
+        it once.
         """
         return await self._archiving().query(sql, parameters, seconds_of(timeout, "timeout"))
 

@@ -77,9 +77,10 @@ class ClickHouseArchive:
         *,
         timeout: float | None = None,
         exact: Sequence[str] = (),
+        most_rows: int | None = None,
     ) -> list[Row]:
         """The rows of a query; see `Archive.select`."""
-        return self._opened().select(query, parameters, timeout, exact)
+        return self._opened().select(query, parameters, timeout, exact, most_rows)
 
     def execute(
         self,

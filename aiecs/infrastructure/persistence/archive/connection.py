@@ -101,9 +101,10 @@ class Connection:
         parameters: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         exact: Sequence[str] = (),
+        most_rows: int | None = None,
     ) -> list[Row]:
         """The rows of a query; see `Archive.select`."""
-        found = self.query(query, parameters, timeout, exact)
+        found = self.query(query, parameters, timeout, exact, most_rows)
         return [tuple(row) for row in found.result_rows]
 
     def query(
@@ -112,6 +113,7 @@ class Connection:
         parameters: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         exact: Sequence[str] = (),
+        most_rows: int | None = None,
     ) -> QueryResult:
         """The driver's result of a query, read to its end."""
         if not _READS.match(query):
@@ -122,7 +124,7 @@ class Connection:
             found = self._reader.query(
                 query,
                 parameters=bound,
-                settings=self._read_only | _limit(timeout),
+                settings=self._read_only | _limit(timeout) | _bound_rows(most_rows),
                 column_formats={name: dict(_EXACT) for name in exact},
             )
             # Its rows arrive when they are asked for: here, where their failures are understood.
@@ -247,3 +249,7 @@ def _bound(query: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _limit(timeout: float | None) -> dict[str, Any]:
     return {} if timeout is None else {"max_execution_time": timeout}
+
+
+def _bound_rows(most: int | None) -> dict[str, Any]:
+    return {} if most is None else {"max_result_rows": most, "result_overflow_mode": "throw"}

@@ -41,7 +41,7 @@ AUTH: Final = frozenset({192, 193, 194, 497, 516})
 #: Values that cannot be parsed, converted or held, and constraints that they break.
 ROW: Final = frozenset({6, 26, 27, 33, 38, 53, 69, 70, 72, 117, 131, 349, 469})
 #: The text of a query is wrong; of these the server's own words help and quote only the query.
-QUERY_TEXT: Final = frozenset({42, 43, 46, 47, 62, 456})
+QUERY_TEXT: Final = frozenset({42, 43, 46, 47, 62, 396, 456})
 
 _STATUS = re.compile(r"HTTP status (\d{3})")
 _UNAUTHORIZED: Final = (401, 403)

@@ -17,10 +17,13 @@ from aiecs.core.errors import InvalidInputError
 from aiecs.core.interface.archive import Archive, Row
 from aiecs.infrastructure.persistence.archive.read_only import read_only
 
-__all__ = ["REPORTS", "Column", "Parameter", "Report", "Result", "query", "run_report"]
+__all__ = ["MOST_ROWS", "REPORTS", "Column", "Parameter", "Report", "Result", "query", "run_report"]
 
 _Values = Mapping[str, Any]
 _Ask = Callable[[Archive, _Values, float], list[Row]]
+
+#: What a question of one's own may return: they are all in memory at once.
+MOST_ROWS: Final = 1_000_000
 
 _TIMEOUT: Final = 30.0
 #: As many days as ClickHouse's shorter type of time goes back, with some to spare.
@@ -132,6 +135,7 @@ def query(
 ) -> list[Row]:
     """The rows of any SQL that reads; values go into its places `{name:Type}`. Blocks.
 
+    At most `MOST_ROWS`; more are an `ArchiveQueryError`.
     `InvalidInputError`, before the archive is asked, for what does not only read: another kind of
     statement or a second one, INTO OUTFILE, SETTINGS, FORMAT, and functions that reach for files,
     programs or other machines. Words that look like these have to be quoted as names.
@@ -142,7 +146,7 @@ def query(
     knows no other users: that SQL reaches no file and no other machine is this function's list of
     names there, so give it no SQL of strangers.
     """
-    return archive.select(read_only(sql), parameters, timeout=timeout)
+    return archive.select(read_only(sql), parameters, timeout=timeout, most_rows=MOST_ROWS)
 
 
 # --- the reports ----------------------------------------------------------------------------------
