@@ -21,6 +21,8 @@ from aiecs.core.interface import store as port
 from aiecs.testing.store.atomicity import AtomicityContract
 from aiecs.testing.store.counters import CounterContract
 from aiecs.testing.store.expiry import ExpiryContract
+from aiecs.testing.store.extending import ExtendContract
+from aiecs.testing.store.gathering import GatherContract
 from aiecs.testing.store.guards import GuardContract
 from aiecs.testing.store.indexes import IndexContract
 from aiecs.testing.store.isolation import IsolationContract
@@ -53,11 +55,13 @@ class Suite:
 
 class StoreContract(
     MapContract,
+    ExtendContract,
     CounterContract,
     GuardContract,
     LogContract,
     WindowContract,
     IndexContract,
+    GatherContract,
     ExpiryContract,
     ReceiptContract,
     AtomicityContract,

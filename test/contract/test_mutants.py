@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from contract.small_mutants import MUTANTS
+from contract.all_mutants import MUTANTS
 
 from aiecs.infrastructure.persistence.stores.memory import MemoryStore
 from aiecs.testing import Place, StoreContract

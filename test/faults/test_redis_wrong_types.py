@@ -19,6 +19,7 @@ from aiecs.core.interface.store import (
     Call,
     Delete,
     Expire,
+    Gather,
     Get,
     Incr,
     IndexCount,
@@ -133,7 +134,9 @@ async def test_deleting_a_head_beside_a_key_of_a_wrong_type(server, prefix):
 @pytest.mark.parametrize(
     "read",
     [Get("m"), Get("m", ("a",)), Read("m"), Read("m", limit=1), Read("m", start=1, base=0),
-     IndexRange("m"), IndexRange("m", prefix="a"), IndexCount("m")],
+     IndexRange("m"), IndexRange("m", prefix="a"), IndexCount("m"),
+     Gather("m", ("n",)), Gather("n", ("m",), members=("a",)),
+     Gather("n", ("n", "m"), members=("a",))],
     ids=str,
 )  # fmt: skip
 async def test_reading_a_key_of_a_wrong_type(server, prefix, read):

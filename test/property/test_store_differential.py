@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from contract.small_mutants import MUTANTS
+from contract.all_mutants import MUTANTS
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from support import batches as make

@@ -198,6 +198,11 @@ class Agreement(RuleBasedStateMachine):
                 port.IndexRange(key, high=1, cursor=("a", 0)),
                 port.IndexCount(key, 0, 2),
             ]
+        reads += [
+            port.IndexRange(make.NAMES, prefix="a"),
+            port.Gather(make.NAMES, ("m",), links="m"),
+            port.Gather(make.NAMES, ("m",), reverse=True, limit=1, links="m"),
+        ]
         reads = [read for read in reads if group or read.key.startswith("_")]
         found = self.send(port.Batch(BUCKET, group, tuple(reads), raw))
         for read, result in zip(reads, found, strict=False):
@@ -209,7 +214,7 @@ class Agreement(RuleBasedStateMachine):
 def removal(group: str) -> list[port.Op]:
     """Everything of a group, the head last; of the bucket itself for ""."""
     kinds: list[tuple[port.Kind, tuple[str, ...]]] = [
-        ("index", make.INDEXES),
+        ("index", (*make.INDEXES, make.NAMES)),
         ("log", make.LOGS),
         ("map", make.MAPS[::-1]),
     ]

@@ -18,10 +18,13 @@ from aiecs.core.interface.batch_rules import check
 MAPS = ("", "m", "_m")
 LOGS = ("l", "k", "_l")
 INDEXES = ("i", "_i")
+#: One whose scores are all the same, to be walked by its members.
+NAMES = "j"
 GROUPS = ("s:one", "s:two", "")
 _FIELDS = ("a", "b", "n", "")
 _MEMBERS = ("a", "ab", "b", "é", "\x00")
 _TEXTS = (b"1", b"-7", b"x", b"5", b"", b"\x00\xff\r\n")
+_LINKS = (b"&a n\nb", b"&n", b"&\xc3\xa9  \n", b"&a \xff", b"& \n")
 _ODD = (b"007", b"-0", b"+1", b"1.0", b" 1", b"1e3")
 _TOP = port.MAX_INTEGER
 _EDGES = tuple(b"%d" % (sign * (_TOP + away)) for sign in (1, -1) for away in (-1, 0, 1))
@@ -35,7 +38,7 @@ class _Chance(random.Random):
         return tuple(self.sample(names, self.randint(1, min(most, len(names)))))
 
     def text(self) -> bytes:
-        return self.choice(_TEXTS * 6 + _ODD + _EDGES)
+        return self.choice(_TEXTS * 6 + _LINKS * 2 + _ODD + _EDGES)
 
     def now(self) -> port.Now:
         return port.Now(self.choice([0, 0, 10**9, -(10**9)]))
@@ -64,6 +67,19 @@ class _Chance(random.Random):
 
     def items(self) -> tuple[bytes, ...]:
         return tuple(self.text() for _ in range(self.randint(1, 4)))
+
+    def gathering(self) -> port.Gather:
+        return port.Gather(
+            NAMES,
+            ("m", "m")[: self.randint(1, 2)],
+            self.choice(["", "a", "é"]),
+            self.choice([1, 2, 100]),
+            self.random() < 0.5,
+            self.maybe(lambda: self.choice(_MEMBERS)),
+            self.choice([None, None, self.names(_FIELDS)]),
+            self.choice([None, "m"]),
+            self.choice([(), ("n",)]),
+        )
 
     def fields(self, least: int = 1) -> dict[str, Any]:
         chosen = self.names(_FIELDS)[: self.randint(least, 3)]
@@ -105,12 +121,16 @@ _READS = (
         c.random() < 0.5,
         c.maybe(lambda: (c.choice(_MEMBERS), c.score())),
     ),
+    lambda c: c.gathering(),
     lambda c: port.IndexCount(c.choice(INDEXES), c.maybe(c.score), c.maybe(c.score)),
 )
 _WRITES = (
     lambda c: port.Put(c.choice(MAPS), c.fields(), c.choice(["", "", "", "skip", "abort"])),
     lambda c: port.Put(c.choice(MAPS), c.fields()),
     lambda c: port.Incr(c.choice(MAPS), {name: c.delta() for name in c.names(_FIELDS, 2)}),
+    lambda c: port.Extend(c.choice(MAPS), {name: c.text() for name in c.names(_FIELDS, 2)}),
+    lambda c: port.IndexPut(NAMES, dict.fromkeys(c.names(_MEMBERS), 0)),
+    lambda c: port.IndexDelete(NAMES, c.names(_MEMBERS)),
     lambda c: port.Delete(c.choice(MAPS), c.names(_FIELDS)),
     lambda c: c.choice(_DROPS),
     lambda c: port.Append(c.choice(LOGS), c.items(), c.stamps()),
@@ -135,7 +155,7 @@ _WRITES = (
 _DROPS = [
     *(port.Delete(key) for key in MAPS if key),
     *(port.Delete(key, kind="log") for key in LOGS),
-    *(port.Delete(key, kind="index") for key in INDEXES),
+    *(port.Delete(key, kind="index") for key in (*INDEXES, NAMES)),
 ]
 # What a group begins with, so that there is something to count, cut, page and delete.
 FURNITURE: tuple[port.Op, ...] = (
@@ -143,6 +163,7 @@ FURNITURE: tuple[port.Op, ...] = (
     port.Append("l", (b"1", b"2", b"", b"4"), (port.NOW,)),
     port.Append("k", (b"x", b"y"), first=0),
     port.IndexPut("i", {"a": 0, "ab": 0, "b": 1, "é": -2}),
+    port.IndexPut(NAMES, {"a": 0, "ab": 0, "é": 0}),
 )
 CREATE = _pool(
     20,
@@ -188,7 +209,7 @@ def homed(op: Any, group: str) -> Any:
     key = getattr(op, "key", "_")
     if group or key.startswith("_"):
         return op
-    return op._replace(key={"": "_m", "m": "_m", "i": "_i"}.get(key, "_l"))
+    return op._replace(key={"": "_m", "m": "_m", "i": "_i", NAMES: "_i"}.get(key, "_l"))
 
 
 def rebased(op: Any, bases: dict[str, int]) -> Any:
@@ -256,7 +277,7 @@ def opened(ops: tuple[port.Op, ...]) -> tuple[tuple[port.Op, ...], tuple[Any, ..
         return port.Arg(len(args) - 1)
 
     def open_one(op: Any) -> Any:
-        if type(op) is port.Put:
+        if type(op) in (port.Put, port.Extend):
             fields = {name: leave_open(value, bytes) for name, value in op.fields.items()}
             return op._replace(fields=fields)
         if type(op) is port.Incr:

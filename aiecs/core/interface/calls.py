@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.interface import store as port
-from aiecs.core.interface.batch_rules import LONGEST, check
+from aiecs.core.interface.batch_rules import check
+from aiecs.core.interface.value_rules import LONGEST
 
 _LARGE = 1024 * 1024
 _Bounds = tuple[int, int, bool] | None
@@ -109,6 +110,8 @@ def _places(op: port.Op) -> list[tuple[Any, _Bounds]]:
             found = [(item, None) for item in (*items, *stamps)]
         case port.Put(fields=fields):
             found = [(value, None) for field, value in fields.items() if field != "~i"]
+        case port.Extend(fields=fields):
+            found = [(value, None) for value in fields.values()]
         case port.Incr(deltas=deltas):
             found = [(delta, _INTEGER) for delta in deltas.values()]
         case port.RequireEquals(value=value):

@@ -20,6 +20,8 @@ __all__ = [
     "Clock",
     "Delete",
     "Expire",
+    "Extend",
+    "Gather",
     "Get",
     "Guard",
     "Incarnation",
@@ -120,6 +122,16 @@ class Put(NamedTuple):
     key: str
     fields: dict[str, Any]
     if_absent: Literal["", "skip", "abort"] = ""
+
+
+class Extend(NamedTuple):
+    """Add bytes to the end of fields (absent counts as empty); True.
+
+    A field that would then hold more than `MAX_RECORD_BYTES` refuses the batch (`GuardFailed`).
+    """
+
+    key: str
+    fields: dict[str, Any]
 
 
 class Incr(NamedTuple):
@@ -270,6 +282,28 @@ class IndexRange(NamedTuple):
     prefix: str | None = None
 
 
+class Gather(NamedTuple):
+    """Members of an index, what maps hold under their names, and what that links to.
+
+    The members are those that start with `prefix`, walked as by `IndexRange` (`after`: the last
+    member of the page before), or, when given, `members`, whether the index has them or not.
+    A value of the first of `maps` that begins with `&` links: up to its first newline follow names
+    of fields of the map `links`, separated by spaces, whose values may link in turn. Those in
+    `known` are neither fetched nor followed. All at one moment; the result is a `Gathered`. Meant
+    for small values: on Redis they pass through a script.
+    """
+
+    key: str
+    maps: tuple[str, ...]
+    prefix: str = ""
+    limit: int = 100
+    reverse: bool = False
+    after: str | None = None
+    members: tuple[str, ...] | None = None
+    links: str | None = None
+    known: tuple[str, ...] = ()
+
+
 class IndexCount(NamedTuple):
     """How many members have a score from `low` to `high`, inclusive."""
 
@@ -304,9 +338,12 @@ class Clock(NamedTuple):
 
 
 Guard = RequireExists | RequireEquals | RequireAtMost | RequireFields | RequireBefore
-ReadOp = Get | Read | IndexRange | IndexCount | Clock
-WriteOp = Put | Incr | Delete | Append | Trim | Truncate | Redact | IndexPut | IndexDelete | Expire
+ReadOp = Get | Read | IndexRange | IndexCount | Gather | Clock
+WriteOp = (
+    Put | Extend | Incr | Delete | Append | Trim | Truncate | Redact
+    | IndexPut | IndexDelete | Expire
+)  # fmt: skip
 Op = Guard | ReadOp | WriteOp
 
 GUARDS = (RequireExists, RequireEquals, RequireAtMost, RequireFields, RequireBefore)
-WRITES = (Put, Incr, Delete, Append, Trim, Truncate, Redact, IndexPut, IndexDelete, Expire)
+WRITES = (Put, Extend, Incr, Delete, Append, Trim, Truncate, Redact, IndexPut, IndexDelete, Expire)

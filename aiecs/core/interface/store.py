@@ -15,8 +15,8 @@ Rules that every store keeps:
   Creating over an expired group raises `GroupExpired`: whoever creates removes the remains first.
 - `raw` batches see an expired group as it is (sweeper, export).
 - One batch writes a field, a member or a whole key at most once; a log takes any number of
-  `Append`, then at most one `Trim`. `Read`, `IndexRange` and `IndexCount` stand in batches
-  without writes.
+  `Append`, then at most one `Trim`. `Read`, `IndexRange`, `IndexCount` and `Gather` stand in
+  batches without writes.
 - A `receipt` (writer, n) makes a batch idempotent: n at or below the writer's last one in that
   bucket is not applied again.
 """
@@ -38,6 +38,7 @@ __all__ = [  # noqa: PLE0604 - both parts of the port
     "CorruptField",
     "GroupExpired",
     "GroupMissing",
+    "Gathered",
     "GuardFailed",
     "LogSlice",
     "Plan",
@@ -54,6 +55,17 @@ class LogSlice(NamedTuple):
     next: int
     first: int
     items: list[bytes]
+
+
+class Gathered(NamedTuple):
+    """What `Gather` found: `values[m]` are those of the m-th map, None where it has none.
+
+    `linked` holds every value that was followed to, by its name; what is absent is left out.
+    """
+
+    members: list[str]
+    values: list[list[bytes | None]]
+    linked: dict[str, bytes]
 
 
 class Receipt(NamedTuple):
@@ -76,7 +88,7 @@ class Batch(NamedTuple):
 class Plan:
     """The shape of a hot batch, written once; `Arg` marks the values that each call brings.
 
-    Open values: items and stamps of `Append`, fields of `Put`, deltas of `Incr`,
+    Open values: items and stamps of `Append`, fields of `Put` and `Extend`, deltas of `Incr`,
     `RequireEquals.value`, `RequireAtMost.limit`, `RequireBefore.time`, `Expire.ttl`; start, stop,
     limit and base of `Read`. They are bytes, ints and None, never values that the store fills in.
     `raw` is that of the batch.

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from aiecs.core.errors import ConflictError, CorruptRecordError
-from aiecs.core.interface.batch_rules import parse_integer
 from aiecs.core.interface.store import (
     NOW,
     Batch,
@@ -28,6 +27,7 @@ from aiecs.core.interface.store import (
     RequireAtMost,
     RequireEquals,
 )
+from aiecs.core.interface.value_rules import parse_integer
 from aiecs.core.keys import session_place
 from aiecs.domain.context.messages import StoredMessage, repaired
 from aiecs.domain.context.runtime import Runtime

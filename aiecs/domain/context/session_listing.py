@@ -13,8 +13,8 @@ import msgspec
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.ids import check_id
-from aiecs.core.interface.batch_rules import parse_integer
 from aiecs.core.interface.store import Clock, CorruptField, Get, IndexRange, Plan
+from aiecs.core.interface.value_rules import parse_integer
 from aiecs.core.keys import session_place
 from aiecs.domain.context.indexes import SESSIONS, Entry, drop_stale, entries, sessions_of
 from aiecs.domain.context.models import Page, SessionMetrics

@@ -11,10 +11,12 @@ from aiecs.core.interface import store as port
 from aiecs.core.interface.store import (
     INCARNATION,
     MAX_INTEGER,
+    MAX_RECORD_BYTES,
     NOW,
     Append,
     Delete,
     Expire,
+    Extend,
     Get,
     Incr,
     IndexDelete,
@@ -58,6 +60,7 @@ _WRITES: tuple[port.Op, ...] = (
     IndexDelete("i", ("a",)),
     Put("", {"skipped": b"new"}, "skip"),
     Expire(10**10),
+    Extend("m", {"grown": b"new"}),
 )
 _REDACTING: tuple[port.Op, ...] = (
     Put("m", {"a": b"new"}),
@@ -72,6 +75,7 @@ _FAILURES: dict[str, port.Op] = {
     "RequireBefore": RequireBefore(1),
     "abort": Put("m", {"top": b"0"}, "abort"),
     "overflow": Incr("m", {"fresh": 1, "top": 1}),
+    "too long": Extend("m", {"fresh": b"x", "more": b"x" * (MAX_RECORD_BYTES + 1)}),
 }
 _CORRUPTIONS: dict[str, port.Op] = {
     "Incr": Incr("other", {"fresh": 1, "text": 1}),
@@ -91,7 +95,7 @@ class AtomicityContract:
         assert results == [
             (await here.log("_l")).next - 1,
             *(True, True, [6], True),
-            *(log.next - 1, 4, 2, 1, 1, True, 1, True, None),
+            *(log.next - 1, 4, 2, 1, 1, True, 1, True, None, True),
         ]
         assert (await here.log("_l")).items[-1] == b"%d %s\nevent" % (now, incarnation)
         assert log.items == [b"item 4", b"new"]

@@ -18,6 +18,7 @@ from aiecs.core.interface.store import (
     Clock,
     Delete,
     Expire,
+    Gather,
     Get,
     Incr,
     IndexCount,
@@ -126,6 +127,19 @@ _TYPES: list[Any] = [
     Read("l", base=0.5),
     Read(""),
     IndexRange("i", limit=0),
+    Gather("i", ()),
+    Gather("i", ("",)),
+    Gather("_i", ("m",)),
+    Gather("i", ("m", "_m")),
+    Gather("i", ("m",), links=""),
+    Gather("i", ("m",), limit=0),
+    Gather("i", ("m",), limit=1001),
+    Gather("i", ("m",), prefix=b"a"),  # type: ignore[arg-type]
+    Gather("i", ("m",), after=5),  # type: ignore[arg-type]
+    Gather("i", ("m",), members=(5,)),  # type: ignore[arg-type]
+    Gather("i", ("m",), members="ab"),  # type: ignore[arg-type]
+    Gather("i", ("m",), reverse=1),  # type: ignore[arg-type]
+    Gather("i", ("m",), known=tuple(map(str, range(1001)))),
     IndexRange("i", low="1"),  # type: ignore[arg-type]
     IndexRange("i", cursor=("a",)),  # type: ignore[arg-type]
     IndexRange("i", prefix=b"a"),  # type: ignore[arg-type]
@@ -146,6 +160,7 @@ _TYPES: list[Any] = [
 _RULES: dict[str, tuple[port.Op, ...]] = {
     "a log is read beside writes": (Put("m", {"a": b"1"}), Read("l")),
     "an index is read beside writes": (IndexRange("i"), Put("m", {"a": b"1"})),
+    "things are gathered beside writes": (Gather("i", ("m",)), Put("m", {"a": b"1"})),
     "an index is counted beside writes": (IndexCount("i"), Put("m", {"a": b"1"})),
     "a field is put twice": (Put("m", {"a": b"1"}), Put("m", {"a": b"2"})),
     "a field is put and counted": (Put("m", {"a": b"1"}), Incr("m", {"a": 1})),

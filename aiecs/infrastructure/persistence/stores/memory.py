@@ -91,8 +91,7 @@ class _Index:
     def range(self, op: port.IndexRange) -> list[tuple[str, int]]:
         start, stop = self.span(op.low, op.high)
         if op.prefix is not None:
-            members = sorted(m for m in self.scores if m.startswith(op.prefix))
-            return _page([(m, 0) for m in members], op)
+            return self._prefixed(op, op.prefix)
         if op.cursor is not None:
             mark = (op.cursor[1], op.cursor[0])
             if op.reverse:
@@ -107,14 +106,22 @@ class _Index:
             chosen = self.ordered[start : min(stop, start + op.limit)]
         return [(member, score) for score, member in chosen]
 
-
-def _page(found: list[tuple[str, int]], op: port.IndexRange) -> list[tuple[str, int]]:
-    if op.reverse:
-        found.reverse()
-    if op.cursor is not None:
-        after = op.cursor[0]
-        found = [e for e in found if (e[0] < after if op.reverse else e[0] > after)]
-    return found[: op.limit]
+    def _prefixed(self, op: port.IndexRange, prefix: str) -> list[tuple[str, int]]:
+        """Members that start with `prefix`, whose scores are all the same, in their order."""
+        score = self.ordered[0][0]
+        start = bisect_left(self.ordered, (score, prefix))
+        stop = bisect_left(
+            self.ordered, 1, lo=start, key=lambda entry: not entry[1].startswith(prefix)
+        )
+        if op.cursor is not None and op.reverse:
+            stop = min(stop, bisect_left(self.ordered, (score, op.cursor[0])))
+        elif op.cursor is not None:
+            start = max(start, bisect_right(self.ordered, (score, op.cursor[0])))
+        if op.reverse:
+            chosen = self.ordered[max(start, stop - op.limit) : max(start, stop)][::-1]
+        else:
+            chosen = self.ordered[start : min(stop, start + op.limit)]
+        return [(member, 0) for _, member in chosen]
 
 
 class _Tables:

@@ -90,7 +90,7 @@ class _Encoder:
         many = len(run) > 1
         if code in _CHECKED and key_class != "h":
             self._check_types(code, key_class, run, many=many)
-        elif code in _UNCHECKED and (key_class != "h" or code != "incr"):
+        elif code in _UNCHECKED and (key_class != "h" or code not in _READS_HEAD):
             # These look at the key first, but for one of a group that is only being created.
             self.first_write = False
             if self.creates and key_class == "g" and code in _LOOKS_WHEN_ALIVE:
@@ -182,6 +182,12 @@ class _Encoder:
         else:
             for name, value in op.fields.items():
                 self.after.extend((name, value))
+
+    def extend(self, op: port.Extend, key_class: str) -> None:
+        self._read_fields(op.key, op.fields, key_class)
+        self.before.extend(op.fields.values())
+        self._write_key("map", op.key, key_class)
+        self.after.extend(op.fields)
 
     def incr(self, op: port.Incr, key_class: str) -> None:
         self._read_fields(op.key, op.deltas, key_class)
@@ -310,6 +316,7 @@ _CODES: dict[type, str] = {
     port.RequireFields: "fields",
     port.RequireBefore: "before",
     port.Clock: "clock",
+    port.Extend: "extend",
     port.Incr: "incr",
     port.Trim: "trim",
     port.Truncate: "truncate",
@@ -333,7 +340,8 @@ _KIND_OF: dict[str, port.Kind] = {
 _CHECKED = frozenset(_KIND_OF)
 # The first write of a script needs no check of its type: when it fails, nothing was written.
 _SELF_CHECKING = frozenset({"put", "puts", "append", "appends", "zadd", "zrem", "hdel"})
-_LOOKS_WHEN_ALIVE = frozenset({"put?", "puts?", "incr"})
+_LOOKS_WHEN_ALIVE = frozenset({"put?", "puts?", "extend", "incr"})
+_READS_HEAD = frozenset({"extend", "incr"})
 _UNCHECKED = _LOOKS_WHEN_ALIVE | {"unlink", "unlinklog", "hdel", "expire"}
 _ENCODERS: dict[type, Any] = {
     port.RequireExists: _Encoder.exists,
@@ -344,6 +352,7 @@ _ENCODERS: dict[type, Any] = {
     port.Get: _Encoder.get,
     port.Clock: _Encoder.clock,
     port.Put: _Encoder.put,
+    port.Extend: _Encoder.extend,
     port.Incr: _Encoder.incr,
     port.Append: _Encoder.append,
     port.Trim: _Encoder.trim,

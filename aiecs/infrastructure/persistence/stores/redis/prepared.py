@@ -134,7 +134,7 @@ def _odd(byte: int) -> bool:
 def _known_results(plan: port.Plan) -> Iterator[tuple[int, Any]]:
     """Results that are the same for every call that is applied."""
     for number, op in enumerate(plan.ops):
-        if type(op) is port.IndexPut or (type(op) is port.Put and not op.if_absent):
+        if type(op) in (port.IndexPut, port.Extend) or (type(op) is port.Put and not op.if_absent):
             yield number, True
         elif type(op) in (port.Expire, *port.GUARDS):
             yield number, None

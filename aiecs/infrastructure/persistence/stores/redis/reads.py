@@ -7,7 +7,8 @@ from math import copysign, isfinite
 from typing import Any
 
 from aiecs.core.interface import store as port
-from aiecs.core.interface.batch_rules import parse_integer
+from aiecs.core.interface.value_rules import parse_integer
+from aiecs.infrastructure.persistence.stores.redis import gathering
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout
 from aiecs.infrastructure.persistence.stores.redis.log_window import Command, LogWindow
 from aiecs.infrastructure.persistence.stores.redis.replies import error_of, text_map
@@ -36,10 +37,12 @@ class ReadShape:
     read it; the server's clock only where something depends on it.
     """
 
-    __slots__ = ("bucket_marks", "group", "head_fields", "raw", "timed", "whole_head")
+    __slots__ = ("bucket_marks", "group", "head_fields", "raw", "scripted", "timed", "whole_head")
 
     def __init__(self, ops: tuple[port.Op, ...], *, raw: bool) -> None:
         self.raw = raw
+        #: A replica would send a script on to its primary.
+        self.scripted = any(type(op) is port.Gather for op in ops)
         self.group = any(map(_names_group, ops))
         self.timed = (self.group and not raw) or any(map(_names_time, ops))
         self.bucket_marks = _marks(ops, own=True)
@@ -154,7 +157,8 @@ class Exchange:
         key = self._key("index", op.key)
         reverse = ("REV",) if op.reverse else ()
         if op.prefix is not None:
-            low, high = _lex_bounds(op)
+            after = None if op.cursor is None else op.cursor[0]
+            low, high = gathering.lex_bounds(op.prefix, after, reverse=op.reverse)
             edges = (high, low) if op.reverse else (low, high)
             return [("ZRANGE", key, *edges, "BYLEX", *reverse, "LIMIT", 0, op.limit)]
         low_score: Any = "-inf" if op.low is None else op.low
@@ -166,6 +170,10 @@ class Exchange:
         bounds = (high_score, low_score) if op.reverse else (low_score, high_score)
         page = ("LIMIT", 0, self._count(number, op), "WITHSCORES")
         return [("ZRANGE", key, *bounds, "BYSCORE", *reverse, *page)]
+
+    def ask_gather(self, _: int, op: port.Gather) -> list[Command]:
+        """`Gather`."""
+        return [gathering.command_of(self._layout, self._bucket, self._group, op)]
 
     def _count(self, number: int, op: port.IndexRange) -> int:
         """How many to ask for: those of the cursor's score may lie on either side of it."""
@@ -278,6 +286,10 @@ class Exchange:
         self._beyond[number] *= 4
         return _AGAIN
 
+    def take_gather(self, _: int, op: port.Gather, own: list[Any]) -> port.Gathered:
+        """`Gather`."""
+        return gathering.gathered(op, own[0]) if self._alive else gathering.nothing(op)
+
     # --- guards ---------------------------------------------------------------------------------
 
     def take_exists(self, number: int, op: port.RequireExists, own: list[Any]) -> None:
@@ -321,6 +333,7 @@ _ASK: dict[type, Callable[[Exchange, int, Any], list[Command]]] = {
     port.Read: Exchange.ask_log,
     port.IndexRange: Exchange.ask_range,
     port.IndexCount: Exchange.ask_count,
+    port.Gather: Exchange.ask_gather,
     port.RequireExists: Exchange.ask_exists,
     port.RequireEquals: Exchange.ask_fields,
     port.RequireAtMost: Exchange.ask_fields,
@@ -332,6 +345,7 @@ _TAKE: dict[type, Callable[[Exchange, int, Any, list[Any]], Any]] = {
     port.Read: Exchange.take_log,
     port.IndexRange: Exchange.take_range,
     port.IndexCount: Exchange.take_count,
+    port.Gather: Exchange.take_gather,
     port.RequireExists: Exchange.take_exists,
     port.RequireEquals: Exchange.take_equals,
     port.RequireAtMost: Exchange.take_at_most,
@@ -353,18 +367,6 @@ def _beyond(op: port.IndexRange, pair: tuple[str, int]) -> bool:
         return True
     mark, here = (op.cursor[1], op.cursor[0]), (pair[1], pair[0])
     return here < mark if op.reverse else here > mark
-
-
-def _lex_bounds(op: port.IndexRange) -> tuple[bytes, bytes]:
-    prefix = (op.prefix or "").encode()
-    low: bytes = b"[" + prefix if prefix else b"-"
-    high: bytes = b"(" + prefix + b"\xff" if prefix else b"+"  # no UTF-8 text holds this byte
-    if op.cursor is None:
-        return low, high
-    after = op.cursor[0].encode()
-    if op.reverse:
-        return low, b"(" + after if not prefix or after < prefix + b"\xff" else high
-    return b"(" + after if after >= prefix else low, high
 
 
 def _score(reply: Any) -> int:

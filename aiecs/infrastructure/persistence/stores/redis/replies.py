@@ -96,6 +96,7 @@ def _nothing(_: Any) -> None:
 
 DECODERS: dict[type, Callable[[Any], Any]] = {
     port.Put: bool,
+    port.Extend: bool,
     port.IndexPut: bool,
     port.Expire: _nothing,
     port.RequireExists: _nothing,

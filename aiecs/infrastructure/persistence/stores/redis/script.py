@@ -206,7 +206,7 @@ def _group(shape: Shape, head_fields: str, e: Emit) -> list[str]:
 
 
 def _reads_head(shape: Shape) -> bool:
-    fields = {"equals", "atmost", "fields", "get", "put?", "puts?", "incr"}
+    fields = {"equals", "atmost", "fields", "get", "put?", "puts?", "extend", "incr"}
     return "g" in shape.logs or any(s.key == "h" and s.code in fields for s in shape.steps)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from aiecs.core.interface.store import MAX_RECORD_BYTES
 from aiecs.infrastructure.persistence.stores.redis import script_logs
 from aiecs.infrastructure.persistence.stores.redis.emit import Emit, Index, Unrolled
 
@@ -124,6 +125,21 @@ def _put_condition(e: Emit, h: str) -> None:
     e.each(count, look)
 
 
+def _extend(e: Emit, h: str) -> None:
+    count, values, _ = _fields(e, h)
+    joined = e.name("r")
+    e.line(f"local {joined}={{}}")
+    added = e.texts(count)
+
+    def join(i: Index) -> None:
+        e.line(f"{joined}[{i}]=({values(i)} or '')..{added(i)}")
+        e.line(f"if #{joined}[{i}]>{MAX_RECORD_BYTES} then {e.refuse()} end")
+
+    e.each(count, join)
+    e.counts[joined] = count
+    e.result(joined)
+
+
 def _incr(e: Emit, h: str) -> None:
     count, values, _ = _fields(e, h)
     sums = e.name("r")
@@ -190,7 +206,13 @@ def _collect(e: Emit, count: Index, pair: Callable[[], tuple[str, str]]) -> None
     e.line("end")
 
 
+def _write_extended(e: Emit, h: str) -> None:
+    _write_incr(e, h)
+    e.result("1")
+
+
 def _write_incr(e: Emit, h: str) -> None:
+    """Write what was worked out before: the operation's result so far."""
     key, sums = _key(e, h), e.own_result()
     count = e.counts[sums] if isinstance(e, Unrolled) else f"#{sums}"
     names = e.texts(count)
@@ -286,6 +308,7 @@ BEFORE: dict[str, Write] = {
     "clock": _clock,
     "put?": _put_condition,
     "puts?": _put_condition,
+    "extend": _extend,
     "incr": _incr,
     **{f"t{code}": _type_check("HLEN") for code in ("put", "puts", "hdel")},
     **{
@@ -299,6 +322,7 @@ WRITE: dict[str, Write] = {
     "puts": lambda e, h: _put(e, h, special=True, conditional=False),
     "put?": lambda e, h: _put(e, h, special=False, conditional=True),
     "puts?": lambda e, h: _put(e, h, special=True, conditional=True),
+    "extend": _write_extended,
     "incr": _write_incr,
     "append": lambda e, h: script_logs.append(e, h, stamped=False),
     "appends": lambda e, h: script_logs.append(e, h, stamped=True),

@@ -286,7 +286,7 @@ class RedisStore:
         deadline = self._deadline(timeout)
         fleet = await self._fleet_here(deadline)
         lane, asking, tries = fleet.reading[bucket].reading, False, 0
-        if lane.is_down:
+        if lane.is_down or shape.scripted:
             lane = fleet.writing[bucket].reading
         exchange = Exchange(self._layout, shape, bucket, group, ops)
         while True:

@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from aiecs.core.interface import store as port
-from aiecs.core.interface.batch_rules import parse_integer
+from aiecs.core.interface.value_rules import parse_integer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

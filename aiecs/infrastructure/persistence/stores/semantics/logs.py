@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiecs.core.interface import store as port
-from aiecs.core.interface.batch_rules import parse_integer
+from aiecs.core.interface.value_rules import parse_integer
 
 if TYPE_CHECKING:
     from aiecs.infrastructure.persistence.stores.semantics.frame import Frame

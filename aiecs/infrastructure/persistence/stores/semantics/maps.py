@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiecs.core.interface import store as port
-from aiecs.core.interface.batch_rules import parse_integer
+from aiecs.core.interface.value_rules import parse_integer
 
 if TYPE_CHECKING:
     from aiecs.infrastructure.persistence.stores.semantics.frame import Frame
@@ -83,6 +83,17 @@ def prepare_put(frame: Frame, op: port.Put, number: int) -> bool:
     return True
 
 
+def prepare_extend(frame: Frame, op: port.Extend, number: int) -> list[bytes]:
+    """The values that the `Extend` will write."""
+    values = []
+    for old, added in zip(frame.fields(op.key, op.fields), op.fields.values(), strict=True):
+        value = added if old is None else old + added
+        if len(value) > port.MAX_RECORD_BYTES:
+            raise port.GuardFailed(number)
+        values.append(value)
+    return values
+
+
 def prepare_incr(frame: Frame, op: port.Incr, number: int) -> list[int]:
     """The values that the `Incr` will write."""
     values = []
@@ -122,6 +133,13 @@ def put(frame: Frame, op: port.Put, number: int) -> bool:
     }
     if op.key == "" and "~i" in fields:
         frame.incarnation = fields["~i"]
+    frame.state.map_put(frame.key(op.key), fields)
+    return True
+
+
+def extend(frame: Frame, op: port.Extend, number: int) -> bool:
+    """`Extend`."""
+    fields = dict(zip(op.fields, frame.results[number], strict=True))
     frame.state.map_put(frame.key(op.key), fields)
     return True
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import creates_group, is_mutating
-from aiecs.infrastructure.persistence.stores.semantics import logs, maps
+from aiecs.infrastructure.persistence.stores.semantics import gathering, logs, maps
 from aiecs.infrastructure.persistence.stores.semantics.frame import Frame
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ _PREPARERS: dict[type, Callable[..., Any]] = {
     port.RequireAtMost: maps.require_at_most,
     port.RequireFields: maps.require_fields,
     port.RequireBefore: maps.require_before,
+    port.Gather: gathering.gather,
     port.Put: maps.prepare_put,
+    port.Extend: maps.prepare_extend,
     port.Incr: maps.prepare_incr,
     port.Append: logs.prepare,
     port.Trim: logs.prepare,
@@ -111,6 +113,7 @@ _PREPARERS: dict[type, Callable[..., Any]] = {
 }
 _WRITERS: dict[type, Callable[..., Any]] = {
     port.Put: maps.put,
+    port.Extend: maps.extend,
     port.Incr: maps.incr,
     port.Delete: maps.delete,
     port.Append: logs.append,

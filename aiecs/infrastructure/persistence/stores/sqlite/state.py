@@ -22,6 +22,9 @@ _KINDS: dict[port.Kind, str] = {"map": "m", "log": "l", "index": "i"}
 _SMALL = 256
 _FIELDS_READ = 64
 _REMEMBERED = 65_536
+# From how many fields on they are read together; as many as one statement may name.
+_ONE_BY_ONE = 4
+_AT_ONCE = 500
 # Stands for a value that is too large to remember.
 _LARGE = b"\x00large"
 
@@ -29,6 +32,7 @@ _INDEX = "SELECT id FROM names WHERE name = ? AND kind = 'i'"
 _NEW_NAME = "INSERT INTO names (name, kind) VALUES (?, ?)"
 _DROP_NAME = "DELETE FROM names WHERE id = ?"
 _FIELD = "SELECT value FROM fields WHERE owner = ? AND field = ?"
+_SOME_FIELDS = "SELECT field, value FROM fields WHERE owner = ? AND field IN ("
 _FIELDS = "SELECT field, value FROM fields WHERE owner = ?"
 # The number, then field by field; NULL in the place of a value that is too large to remember.
 _SMALL_FIELDS = (
@@ -165,7 +169,27 @@ class Tables:
         found = self._map(key)
         if found.complete and found.plain:
             return list(map(found.known.get, fields))
-        return [self._value(found, field) for field in fields]
+        names = list(fields)
+        if len(names) > _ONE_BY_ONE:
+            return self._values(found, names)
+        return [self._value(found, field) for field in names]
+
+    def _values(self, found: _Map, fields: list[str]) -> list[bytes | None]:
+        """As `_value`, with a few statements for all that is not remembered."""
+        known = found.known
+        open_ = [
+            f for f in fields if known.get(f) is _LARGE or (f not in known and not found.complete)
+        ]
+        self.flush()
+        rows: dict[str, bytes] = {}
+        for start in range(0, len(open_), _AT_ONCE):
+            some = open_[start : start + _AT_ONCE]
+            statement = _SOME_FIELDS + ",".join("?" * len(some)) + ")"
+            rows.update(self._rows(statement, found.owner, *some))
+        return [
+            rows.get(field) if known.get(field, _LARGE) is _LARGE else known[field]
+            for field in fields
+        ]
 
     def map_all(self, key: str) -> dict[str, bytes]:
         """See `State`."""
