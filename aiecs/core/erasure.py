@@ -21,14 +21,16 @@ GONE_ROWS: Final = "_gone/rows"
 KEPT_SECONDS: Final = 600
 """So long is a deletion remembered at least: what was sent before it has arrived by then."""
 
-Subject = Literal["session", "thread"]
+Subject = Literal["session", "thread", "user"]
+_SUBJECTS: dict[str, Subject] = {"s": "session", "t": "thread", "u": "user"}
 _DIGITS = 16
 
 
 class Erasure(NamedTuple):
     """Everything of a session or thread that was born before `until` (microseconds).
 
-    `owner`: of a session, only the lives of that user; unowned ones only if nobody else had any.
+    `owner`: of a session, only the lives of that user; unowned ones only if nobody else had any. Of
+    a user: the same of every session that the user ever owned.
     """
 
     subject: Subject
@@ -59,11 +61,12 @@ class Erasure(NamedTuple):
 
 
 def name_of(subject: Subject, id_: str) -> str:
-    """The name of a session or thread in the maps."""
+    """The name of a session, thread or user in the maps."""
     return f"{subject[0]}:{id_}"
 
 
 def erasure_of(name: str, until: bytes, owner: bytes | None) -> Erasure:
     """What an entry of the maps stands for."""
-    subject: Subject = "session" if name[0] == "s" else "thread"
-    return Erasure(subject, name[2:], int(until), (owner or b"").decode(errors="replace"))
+    subject, id_ = _SUBJECTS[name[0]], name[2:]
+    whose = id_ if subject == "user" else (owner or b"").decode(errors="replace")
+    return Erasure(subject, id_, int(until), whose)

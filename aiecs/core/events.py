@@ -53,6 +53,8 @@ class About(StrEnum):
     """The writes of a task: thread, checkpoint, task."""
     THREAD = "x"
     """The end of a thread: thread, what happened."""
+    USER = "u"
+    """The deletion of all that a user owned: user, what happened. It has no record."""
 
 
 class Told(NamedTuple):
@@ -169,7 +171,7 @@ class Events:
 
 
 def _ends(kind: About, ids: tuple[str | None, ...]) -> bool:
-    return kind is About.THREAD or (kind is About.SESSION and ids[-1] in _ENDS)
+    return kind in (About.THREAD, About.USER) or (kind is About.SESSION and ids[-1] in _ENDS)
 
 
 def _event(records: tuple[bytes | Arg, ...], head: bytes | Arg, of: Result | None) -> Append:

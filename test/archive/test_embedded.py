@@ -100,3 +100,11 @@ def test_threads_share_it(url):
 
 def test_only_its_owner_sees_the_files(url):
     assert run("rights", url) == ["0o700"]
+
+
+def test_what_a_failed_question_left_is_no_answer_to_the_next(url):
+    assert run("fail_and_ask", url) == [
+        "0 rows after an error",
+        "0 rows after too many",
+        "3 threads",
+    ]

@@ -321,3 +321,17 @@ async def test_an_event_may_wait_only_so_long(own_clickhouse, monkeypatch):
         await engine.archive_barrier(timeout=30)
         kept = len(await engine.get_conversation_history("s", None))
     assert await asyncio.to_thread(counted, own_clickhouse.url) == (kept, kept)
+
+
+async def test_questions_after_close_are_told_so(archive_database):
+    async with ContextEngine(store="memory://", archive=archive_database.url()) as engine:
+        questions = engine.archive
+        assert await questions.query("SELECT 1") == [(1,)]
+        reader = engine._opening.value.archiving.reader
+
+    with pytest.raises(LifecycleError):
+        await questions.query("SELECT 1")
+    with pytest.raises(LifecycleError):
+        await reader.run(lambda archive: archive.select("SELECT 1"), 1.0)
+    with pytest.raises(ArchiveUnavailableError):
+        await reader.lives("s", 0, 1.0, patient=True)

@@ -299,6 +299,25 @@ def test_a_question_of_ones_own_reads(doubled):
     assert query(doubled, sql, {"who": "ada"}) == [("user", 5)]
 
 
+@pytest.mark.parametrize(
+    ("sql", "parameters"),
+    [
+        (123, None),
+        (None, None),
+        (b"SELECT 1", None),
+        ("SELECT '\ud800'", None),
+        ("SELECT {a:String}", {"a": "\ud800"}),
+        ("SELECT {a:String}", {1: "x"}),
+        ("SELECT {a:String}", [("a", "x")]),
+    ],
+)
+def test_a_question_of_the_wrong_kind_is_refused(archive, sql, parameters):
+    with pytest.raises(InvalidInputError):
+        query(archive, sql, parameters)
+    with pytest.raises(InvalidInputError, match="there is no report"):
+        run_report(archive, ["costs"])
+
+
 def test_a_question_with_a_million_rows_and_more_ends_before_they_come(archive):
     assert len(query(archive, f"SELECT number FROM numbers({MOST_ROWS})")) == MOST_ROWS
     with pytest.raises(ArchiveQueryError, match="396"):

@@ -54,6 +54,34 @@ def round_trip(url: str) -> None:
     archive.close()
 
 
+def fail_and_ask(url: str) -> None:
+    """Say what comes as an answer after questions that have failed half-way, also of others."""
+    archive = opened(url)
+    archive.insert(TABLE, messages(["one"]), token="a")
+    empty = f"SELECT content FROM {TABLE} WHERE session_id = 'of nobody'"
+    failing = f"SELECT throwIf(number = 900000), (SELECT any(content) FROM {TABLE})"
+
+    def fail_with(sql: str) -> None:
+        try:
+            query(archive, sql)
+        except ArchiveError:
+            return
+        raise AssertionError(sql)
+
+    fail_with(f"{failing} FROM numbers(1000000)")
+    say(len(query(archive, empty)), "rows after an error")
+    fail_with("SELECT number FROM numbers(3000000)")
+    say(len(query(archive, empty)), "rows after too many")
+    threads = [Thread(target=fail_with, args=(f"{failing} FROM numbers(1000000)",)) for _ in "abc"]
+    for thread in threads:
+        thread.start()
+    counts = [len(query(archive, empty)) for _ in range(20)]
+    for thread in threads:
+        thread.join()
+    say(len(threads) - sum(counts), "threads")
+    archive.close()
+
+
 def hold(url: str) -> None:
     """Keep it open until a line comes in."""
     archive = opened(url)

@@ -108,17 +108,21 @@ class Deletions:
     async def _archived_of(
         self, removed: DeletionReport, user_id: str, names: list[Name]
     ) -> DeletionReport:
-        """Erase what the archive has of a user too."""
+        """Erase what the archive has of a user too.
+
+        The request for all of it stands first: it outlasts an archive that is down.
+        """
         if self._erasures is None:
             return removed
+        await self._erasures.request("user", user_id)
         archived = await self._erasures.of_user(user_id)
         known = set(names)
         for session_id in archived or ():
             if ("session", session_id) not in known:
                 await self._erasures.request("session", session_id, user_id)
                 names.append(("session", session_id))
-        finished = await self._finished(removed, names)
-        return finished if archived is not None else replace(finished, complete=False)
+        names.append(("user", user_id))
+        return await self._finished(removed, names)
 
     async def _finished(self, removed: DeletionReport, names: list[Name]) -> DeletionReport:
         """Wait for the archive, but not for ever."""

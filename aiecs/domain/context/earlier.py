@@ -9,6 +9,7 @@ is part of the key under which what was read is kept.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from aiecs.domain.context.messages import Row, decode_items
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.session_record import ARCHIVED, NOTHING_ARCHIVED, TRIMMED_ARCHIVED
 from aiecs.domain.context.sessions import place_of
-from aiecs.domain.context.unshipped import Unshipped, unshipped
+from aiecs.domain.context.unshipped import Unshipped, erased_user, unshipped
 
 _CACHE_BYTES = 16 * 1024 * 1024
 _MOST_NAMES = 65_536
@@ -167,6 +168,7 @@ class Earlier:
                 newer = lives.get(life.incarnation, life)
                 user, gone = newer.user_id or life.user_id, newer.gone or life.gone
                 lives[life.incarnation] = Life(life.incarnation, user, gone)
+        lives = await self._without_erased(lives)
         visible = _visible(_left(lives, waiting), session)
         archived, whole = await asked.messages(_wanted(session, visible, span), span.limit)
         known = _between(waiting.messages, visible, session, span)
@@ -175,6 +177,15 @@ class Earlier:
         rows = self._decoded(session, [found[place] for place in sorted(found)])
         cut = span.cut(rows)
         return cut, whole and len(cut) == len(rows)
+
+    async def _without_erased(self, lives: dict[str, Life]) -> dict[str, Life]:
+        """Those of users who were deleted are gone, also while the archive still has them."""
+        owners = sorted({life.user_id for life in lives.values() if life.user_id})
+        found = await asyncio.gather(*(erased_user(self._runtime, user) for user in owners))
+        for erasure in found:
+            for incarnation in () if erasure is None else erasure.covered(lives.values()):
+                lives[incarnation] = lives[incarnation]._replace(gone=True)
+        return lives
 
     async def _session(self, session_id: str, hot: Hot) -> _Session:
         wanted = Batch(*place_of(session_id), (Get("", ("~i", "u", ARCHIVED)),))

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from aiecs.core.archiving import Archiving
 from aiecs.core.erasure import GONE, GONE_BY, KEPT_SECONDS, Erasure, Subject, erasure_of, name_of
-from aiecs.core.errors import ArchiveError, SessionNotFoundError
+from aiecs.core.errors import ArchiveError, ArchiveRowError, SessionNotFoundError
 from aiecs.core.events import About
 from aiecs.core.interface.store import (
     Batch,
@@ -26,6 +26,11 @@ from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.session_record import ARCHIVED
 
 _SECONDS = 10.0
+_TOLD: dict[Subject, tuple[bytes, About]] = {
+    "session": (b"{}", About.SESSION),
+    "thread": (b"{}", About.THREAD),
+    "user": (b"", About.USER),
+}
 
 Name = tuple[Subject, str]
 
@@ -60,8 +65,8 @@ class Erasures:
 
     async def request(self, subject: Subject, id_: str, owner: str = "") -> None:
         """Have something erased that the hot store does not hold, or not of that owner."""
-        kind = About.SESSION if subject == "session" else About.THREAD
-        told = self._runtime.events.loose(b"{}", kind, id_, DELETED)
+        record, kind = _TOLD[subject]
+        told = self._runtime.events.loose(record, kind, id_, DELETED)
         ops = (*erased(self._runtime, subject, id_, owner), *told)
         await self._runtime.apply(Batch(bucket_of(id_), "", ops))
         if subject == "session" and owner:
@@ -73,7 +78,8 @@ class Erasures:
         if reader is None:
             return []
         try:
-            await self._archiving.barrier(None, _SECONDS)
+            with suppress(ArchiveRowError):  # what was set aside will not arrive by waiting
+                await self._archiving.barrier(None, _SECONDS)
             return await reader.sessions_of(user_id, _SECONDS)
         except ArchiveError:
             return None

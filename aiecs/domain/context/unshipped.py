@@ -65,6 +65,13 @@ async def unshipped(runtime: Runtime, session_id: str, seconds: float) -> Unship
     return found
 
 
+async def erased_user(runtime: Runtime, user_id: str) -> Erasure | None:
+    """The deletion of a user, if it was lately."""
+    name = name_of("user", user_id)
+    ((gone,),) = await runtime.read(Batch(bucket_of(user_id), "", (Get(GONE, (name,)),)))
+    return None if gone is None else erasure_of(name, gone, None)
+
+
 def _now() -> float:
     return asyncio.get_running_loop().time()
 

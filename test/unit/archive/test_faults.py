@@ -22,7 +22,7 @@ from aiecs.infrastructure.persistence.archive.faults import explain
 from aiecs.infrastructure.persistence.archive.transport import NotSentError
 
 READ_ONLY, FULL_DISK = 164, 243
-PASSING = (159, READ_ONLY, 202, 209, 210, 241, 242, 252, 279, 319, 425, 999)
+PASSING = (159, 160, READ_ONLY, 202, 209, 210, 241, 242, 252, 279, 319, 425, 999)
 ROWS = (6, 26, 27, 33, 38, 53, 69, 70, 72, 117, 131, 349, 469)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,7 @@ from aiecs.core.errors import (
 )
 from aiecs.core.interface.archive import Row
 from aiecs.infrastructure.persistence.archive.url import Address
+from aiecs.infrastructure.persistence.archive.values import is_text
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -52,6 +53,8 @@ class Connection:
         self._client = _embedded(address) if address.path is not None else self._over_http()
         # chDB keeps that setting for a whole handle: whoever reads has one of its own there.
         self._reader = self._client if address.path is None else _embedded_reader(address)
+        self._reading = threading.Lock()
+        self._spoilt = False
 
     def _over_http(self) -> Client:
         from aiecs.infrastructure.persistence.archive.transport import Transport
@@ -121,17 +124,41 @@ class Connection:
         bound = _bound(query, parameters)
 
         def ask() -> QueryResult:
-            found = self._reader.query(
-                query,
-                parameters=bound,
-                settings=self._read_only | _limit(timeout) | _bound_rows(most_rows),
-                column_formats={name: dict(_EXACT) for name in exact},
-            )
-            # Its rows arrive when they are asked for: here, where their failures are understood.
-            found.result_set  # noqa: B018
-            return found
+            with self._a_reader() as reader:
+                found = reader.query(
+                    query,
+                    parameters=bound,
+                    settings=self._read_only | _limit(timeout) | _bound_rows(most_rows),
+                    column_formats={name: dict(_EXACT) for name in exact},
+                )
+                # Its rows arrive when they are asked for: here, where failures are understood.
+                found.result_set  # noqa: B018
+                return found
 
         return self._call("query", self.address.name, timeout, ask)
+
+    @contextmanager
+    def _a_reader(self) -> Iterator[Client]:
+        """What to ask. An embedded handle goes with a query that failed on it.
+
+        For the rest of that query's rows would come as the answer to the next one.
+        """
+        if self.address.path is None:
+            yield self._reader
+            return
+        with self._reading:
+            if self._spoilt:
+                self._renew_reader()
+            self._spoilt = True
+            yield self._reader
+            self._spoilt = False
+
+    def _renew_reader(self) -> None:
+        old = self._reader
+        self._reader = _embedded_reader(self.address)
+        self._reader.database = old.database
+        with suppress(Exception):  # it is of no use any more
+            old.close()
 
     def execute(
         self,
@@ -241,9 +268,13 @@ _opening = threading.Lock()
 
 def _bound(query: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """The parameters, which the driver would put into the text of a query without their places."""
-    for name in parameters or {}:
-        if not name.isidentifier() or f"{{{name}:" not in query:
+    if not isinstance(parameters, Mapping | None):
+        raise InvalidInputError(f"parameters are a dict, got {type(parameters).__name__}")
+    for name, value in (parameters or {}).items():
+        if not str(name).isidentifier() or f"{{{name}:" not in query:
             raise InvalidInputError(f"the query has no place for its parameter {name!r}")
+        if isinstance(value, str) and not is_text(value):
+            raise InvalidInputError(f"parameter {name!r} holds a lone surrogate")
     return dict(parameters or {})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -12,8 +12,10 @@ from aiecs.core.cold import Life
 from aiecs.core.erasure import Erasure
 from aiecs.core.errors import ArchiveUnavailableError
 from aiecs.core.interface.archive import Archive
+from aiecs.infrastructure.persistence.archive.reading import SESSIONS_OF
 
 _SECONDS = 120.0
+_AT_ONCE = 500
 
 _LIVES = """
 SELECT id, incarnation, max(user_id) FROM (
@@ -66,45 +68,72 @@ class _Life(NamedTuple):
     incarnation: str
 
 
+class _Lives(NamedTuple):
+    """What is to go, and because of what."""
+
+    sessions: dict[_Life, Erasure]
+    threads: dict[_Life, Erasure]
+
+
 def erase(archive: Archive, store_id: str, erasures: Sequence[Erasure]) -> dict[str, int]:
     """Delete what these cover; how many rows, by name. Blocks; may be repeated.
 
     `ArchiveUnavailableError` when rows are left, which another try takes. What happened to a
     session stays as the one row that says "deleted".
     """
-    sessions = [one for one in erasures if one.subject == "session"]
+    lives = _lives(archive, erasures)
     rows: Counter[str] = Counter()
-    lives = dict(_session_lives(archive, sessions))
-    threads = dict(_thread_lives(archive, erasures))
-    for found, places in ((lives, _OF_SESSIONS), (threads, _OF_THREADS)):
+    for found, places in ((lives.sessions, _OF_SESSIONS), (lives.threads, _OF_THREADS)):
         for table, column, condition in places:
             _delete(archive, (table, column, condition), found, rows)
-    _bury(archive, store_id, {**lives, **threads})
+    _bury(archive, store_id, lives)
     return {one.name: rows[one.name] for one in erasures}
 
 
-def _session_lives(
-    archive: Archive, erasures: Sequence[Erasure]
-) -> Iterator[tuple[_Life, Erasure]]:
-    """Each life that is to go, and because of what."""
-    if not erasures:
-        return
+def _lives(archive: Archive, erasures: Sequence[Erasure]) -> _Lives:
+    wanted = [(one, one) for one in erasures if one.subject != "user"]
+    for user in (one for one in erasures if one.subject == "user"):
+        for (session_id,) in _ask(archive, SESSIONS_OF, {"user": user.id}):
+            wanted.append((Erasure("session", session_id, user.until, user.id), user))
+    found = _Lives({}, {})
+    for start in range(0, len(wanted), _AT_ONCE):
+        _find(archive, wanted[start : start + _AT_ONCE], found)
+    return found
+
+
+def _find(archive: Archive, wanted: Sequence[tuple[Erasure, Erasure]], found: _Lives) -> None:
+    """Each life that one of these covers, with the erasure that was asked for."""
+    ids = {"ids": [one.id for one, _ in wanted]}
     by_id: defaultdict[str, list[Life]] = defaultdict(list)
-    for id_, incarnation, user in _ask(archive, _LIVES, {"ids": [one.id for one in erasures]}):
+    for id_, incarnation, user in _ask(archive, _LIVES, ids):
         by_id[id_].append(Life(incarnation, user))
-    for one in erasures:
-        yield from ((_Life(one.id, life), one) for life in one.covered(by_id[one.id]))
+    threads = _ask(archive, _THREADS, ids)
+    for one, asked in wanted:
+        if one.subject == "session":
+            covered = one.covered(by_id[one.id])
+            found.sessions.update({_Life(one.id, life): asked for life in covered})
+        for session_id, thread_id, incarnation in threads:
+            if _belongs(one, session_id, thread_id) and _goes(one, incarnation, by_id[one.id]):
+                found.threads[_Life(thread_id, incarnation)] = asked
 
 
-def _thread_lives(archive: Archive, erasures: Sequence[Erasure]) -> Iterator[tuple[_Life, Erasure]]:
-    """Of a session its threads too, unless others own a part of it."""
-    wanted = {one.name: one for one in erasures if not one.owner}
-    found = _ask(archive, _THREADS, {"ids": [one.id for one in wanted.values()]}) if wanted else []
-    for session_id, thread_id, incarnation in found:
-        names = (f"t:{thread_id}", f"s:{session_id}", "" if session_id else f"s:{thread_id}")
-        for one in (wanted[name] for name in names if name in wanted):
-            if one.covers(incarnation):
-                yield _Life(thread_id, incarnation), one
+def _belongs(one: Erasure, session_id: str, thread_id: str) -> bool:
+    """Whether a thread is the one, or of the session: linked to it, or its namesake."""
+    if one.subject == "thread":
+        return thread_id == one.id
+    return (session_id or thread_id) == one.id
+
+
+def _goes(one: Erasure, incarnation: str, lives: Sequence[Life]) -> bool:
+    """Whether a thread was born early enough, and into a life of the session that goes."""
+    if not one.covers(incarnation):
+        return False
+    if not one.owner:
+        return True
+    before = [life for life in sorted(lives) if life.incarnation <= incarnation] or sorted(lives)[
+        :1
+    ]
+    return bool(before) and before[-1].incarnation in one.covered(lives)
 
 
 def _delete(
@@ -133,13 +162,12 @@ def _delete(
         raise ArchiveUnavailableError(f"{table} still holds rows that are to be erased")
 
 
-def _bury(archive: Archive, store_id: str, found: dict[_Life, Erasure]) -> None:
+def _bury(archive: Archive, store_id: str, found: _Lives) -> None:
     """Say which lives are gone, for whatever arrives late."""
-    if not found:
+    graves = [("session", life, one) for life, one in found.sessions.items()]
+    graves += [("thread", life, one) for life, one in found.threads.items()]
+    if not graves:
         return
-    graves = [
-        (one.subject if one.id == life.id else "thread", life, one) for life, one in found.items()
-    ]
     names = [f"{store_id}/{subject}/{life.id}/{life.incarnation}" for subject, life, _ in graves]
     digests = [blake2b(name.encode(), digest_size=16).digest() for name in names]
     token = blake2b(b"".join(sorted(digests)), digest_size=16).hexdigest()

@@ -30,6 +30,7 @@ from aiecs.infrastructure.persistence.archive.rows import Shipped
 
 _PAGE = 200
 _ABOUT_THREADS = (About.CHECKPOINT, About.WRITES, About.THREAD)
+_ENDINGS = (About.SESSION, About.THREAD, About.USER)
 _DELETED = "deleted"
 
 
@@ -61,8 +62,8 @@ class Requested:
 
 
 def is_deletion(event: Told) -> bool:
-    """Whether an event says that a session or thread was deleted on purpose."""
-    return event.kind in (About.SESSION, About.THREAD) and event.ids[1] == _DELETED
+    """Whether an event says that a session, thread or user was deleted on purpose."""
+    return event.kind in _ENDINGS and event.ids[1] == _DELETED
 
 
 async def forget(store: Store, erasures: Sequence[Erasure]) -> None:

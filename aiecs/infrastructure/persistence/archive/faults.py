@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 Doing = Literal["open", "insert", "query"]
 
 #: Timeouts, overload, memory, a replica that is read-only or lags, a lost connection to Keeper.
-_SERVER_STATE: Final = frozenset({159, 164, 202, 209, 210, 241, 242, 252, 279, 319, 341, 425, 999})
+_SERVER_STATE: Final = frozenset(
+    {159, 160, 164, 202, 209, 210, 241, 242, 252, 279, 319, 341, 425, 999}
+)
 #: A full or failing disk, quorum and replicas missing, shutting down: no row is to blame.
 _AROUND_IT: Final = frozenset({75, 76, 203, 225, 236, 243, 285, 286, 394, 439, 745})
 PASSING: Final = _SERVER_STATE | _AROUND_IT

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, NoReturn
 
 from aiecs.core.errors import InvalidInputError
+from aiecs.infrastructure.persistence.archive.values import is_text
 
 #: How a statement that reads begins.
 READS: Final = ("SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS")
@@ -60,8 +61,12 @@ def read_only(sql: str) -> str:
 
     The error says what is in the way, and quotes nothing but names.
     """
+    if not isinstance(sql, str):
+        _refuse(f"is a str, not {type(sql).__name__}")
     if len(sql) > _MOST_CHARACTERS:
         _refuse(f"is longer than {_MOST_CHARACTERS:,} characters")
+    if not is_text(sql):
+        _refuse("holds no lone surrogates")
     tokens = list(_tokens(sql))
     while tokens and tokens[-1].text == ";":
         sql = sql[: tokens.pop().start]

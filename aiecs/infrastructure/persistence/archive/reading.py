@@ -52,7 +52,7 @@ LIMIT 1 BY incarnation, seq, event_id
 LIMIT {limit:UInt32}
 SETTINGS max_threads = 1"""
 _NEWEST, _OLDEST = _MESSAGES % ("DESC", "DESC"), _MESSAGES % ("ASC", "ASC")
-_SESSIONS_OF = """
+SESSIONS_OF = """
 SELECT session_id FROM context_sessions WHERE user_id = {user:String}
 UNION DISTINCT
 SELECT if(parent_session_id = '', session_id, parent_session_id)
@@ -113,14 +113,17 @@ class Reader:
     async def sessions_of(self, user_id: str, timeout: float) -> list[str]:
         """Every session of which the archive has a life that this user owned."""
         rows = await self.run(
-            lambda archive: archive.select(_SESSIONS_OF, {"user": user_id}, timeout=timeout),
+            lambda archive: archive.select(SESSIONS_OF, {"user": user_id}, timeout=timeout),
             timeout,
         )
         return [session for (session,) in rows]
 
     async def run(self, work: Callable[[Archive], T], timeout: float) -> T:
         """Something of the caller's own, in a thread of the reader's."""
-        ask = self._questions.submit(self._opened, lambda: work(self._archive))
+        try:
+            ask = self._questions.submit(self._opened, lambda: work(self._archive))
+        except RuntimeError:  # of the pool, which has been shut down
+            raise LifecycleError("the engine of this archive is closed") from None
         return await _within(timeout, ask)
 
     def end(self) -> None:
@@ -141,7 +144,7 @@ class Reader:
         with self._lock:
             flight = self._flights.get(key)
             if flight is None:
-                flight = self._flights[key] = self._threads.submit(self._opened, ask)
+                flight = self._flights[key] = self._started(ask)
                 flight.add_done_callback(lambda _: self._flights.pop(key, None))
         try:
             found: T = await _within(timeout, flight)
@@ -151,6 +154,12 @@ class Reader:
             raise
         self._rest = 0.0
         return found
+
+    def _started(self, ask: Callable[[], T]) -> Future[T]:
+        try:
+            return self._threads.submit(self._opened, ask)
+        except RuntimeError:  # of the pool, which has been shut down
+            raise ArchiveUnavailableError("the archive is closed") from None
 
     def _opened(self, ask: Callable[[], T]) -> T:
         """The answer; the shipper may not have come to opening the archive yet."""
@@ -170,6 +179,10 @@ async def _within(timeout: float, future: Future[T]) -> T:
     answer.add_done_callback(lambda late: late.cancelled() or late.exception())
     try:
         return await asyncio.wait_for(asyncio.shield(answer), timeout)
+    except asyncio.CancelledError:
+        if not future.cancelled():
+            raise  # it is the caller who was cancelled
+        raise ArchiveUnavailableError("the archive was closed before it answered") from None
     except TimeoutError:
         raise ArchiveUnavailableError(f"no answer from the archive in {timeout:g} s") from None
 

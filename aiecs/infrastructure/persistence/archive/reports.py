@@ -122,7 +122,7 @@ def run_report(
     `InvalidInputError`, before the archive is asked, for a name or parameters that there are not.
     Other failures are those of `Archive.select`.
     """
-    report = REPORTS.get(name)
+    report = REPORTS.get(str(name))
     if report is None:
         raise InvalidInputError(f"there is no report {name!r}; there are {', '.join(REPORTS)}")
     values = report.checked(parameters or {})

@@ -124,3 +124,12 @@ _SUITED: Final[dict[Kind, Callable[[Values], Values]]] = {
     Kind.MONEY: _amounts,
     Kind.TIME: _times,
 }
+
+
+def is_text(value: str) -> bool:
+    """Whether a `str` can be sent: a lone surrogate cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
