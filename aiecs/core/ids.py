@@ -22,10 +22,10 @@ _next_message: Callable[[], int]
 _session_ids: _SessionIds
 
 
-def check_id(value: object, what: str) -> str:
+def check_id(value: object, what: str, most: int = MAX_ID_BYTES) -> str:
     """`value` itself if it can be an id, else `InvalidInputError` naming `what`.
 
-    An id is a non-empty `str` of at most 255 bytes in UTF-8. Every character is
+    An id is a non-empty `str` of at most 255 bytes (`most`) in UTF-8. Every character is
     allowed but a lone surrogate, which UTF-8 cannot hold.
     """
     if not isinstance(value, str):
@@ -38,8 +38,8 @@ def check_id(value: object, what: str) -> str:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise InvalidInputError(f"{what} holds a lone surrogate: {value[:40]!r}") from None
-    if size > MAX_ID_BYTES:
-        raise InvalidInputError(f"{what} has {size} bytes; at most {MAX_ID_BYTES} are allowed")
+    if size > most:
+        raise InvalidInputError(f"{what} has {size} bytes; at most {most} are allowed")
     return value
 
 

@@ -6,6 +6,7 @@ import re
 from binascii import crc_hqx
 from functools import lru_cache
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from aiecs.core.interface.store import BUCKETS
 
@@ -27,6 +28,11 @@ def bucket_of(name: str) -> int:
 def escape(name: str) -> str:
     """`name` without `/` and control characters; different names stay different."""
     return _ESCAPED.sub(lambda found: f"%{ord(found[0]):02X}", name)
+
+
+def unescape(text: str) -> str:
+    """What `escape` was given."""
+    return unquote(text)
 
 
 @lru_cache(maxsize=65_536)

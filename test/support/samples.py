@@ -40,7 +40,8 @@ def python_samples(page: Path) -> list[Sample]:
 def run_sample(runner: asyncio.Runner, page: Path, sample: Sample, names: dict[str, Any]) -> None:
     # Leading blank lines let a traceback point at the line of the page.
     source = "\n" * sample.line + sample.code
-    code = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # and none of this module's own
+    code = compile(source, str(page), "exec", flags=flags, dont_inherit=True)
     pending = eval(code, names)
     if pending is not None:
         runner.run(pending)

@@ -14,6 +14,7 @@ from aiecs.domain.context.checkpoints import Checkpoints
 from aiecs.domain.context.deletions import Deletions
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.sessions import Sessions
+from aiecs.domain.context.threads import Threads
 from aiecs.infrastructure.persistence.stores.memory import MemoryStore
 
 DAY = 86_400_000_000
@@ -111,7 +112,7 @@ class Services:
         self.store = store
         self.runtime = Runtime(store, **settings)
         self.sessions = Sessions(self.runtime)
-        self.checkpoints = Checkpoints(self.runtime, self.sessions)
+        self.checkpoints = Checkpoints(self.runtime, Threads(self.runtime, self.sessions))
         self.agents = AgentConversations(self.runtime, self.sessions)
         self.deletions = Deletions(self.runtime)
 

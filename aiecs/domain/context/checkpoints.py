@@ -30,7 +30,6 @@ from aiecs.core.keys import escape
 from aiecs.domain.context.arguments import listed, wanted_count
 from aiecs.domain.context.groups import field_of
 from aiecs.domain.context.runtime import Runtime
-from aiecs.domain.context.sessions import Sessions
 from aiecs.domain.context.threads import Threads
 
 MAX_CHECKPOINT_BYTES = MAX_RECORD_BYTES - 8192
@@ -52,9 +51,9 @@ Tasks = list[tuple[str, Writes]]
 class Checkpoints:
     """The checkpoints of one store. Every call raises `StoreError` when the store is down."""
 
-    def __init__(self, runtime: Runtime, sessions: Sessions) -> None:
+    def __init__(self, runtime: Runtime, threads: Threads) -> None:
         self._runtime = runtime
-        self._threads = Threads(runtime, sessions)
+        self._threads = threads
 
     async def store(
         self,

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from aiecs.domain.context.runtime import Runtime
 
 _CHUNK = 900
-_EXPIRED = "expired"
-DELETED = "deleted"
+_EXPIRED, DELETED = "expired", "deleted"
 _RENEW_AFTER = 86_400_000_000
 _CONTENT: tuple[tuple[Kind, str], ...] = (
     ("map", "t"),
@@ -46,6 +45,7 @@ _THREAD_KEYS: tuple[tuple[Kind, str], ...] = (
     ("index", "o"),
     ("map", "w"),
     ("index", "p"),
+    ("map", "e"),
 )
 
 
@@ -302,8 +302,8 @@ async def read_thread(runtime: Runtime, thread_id: str) -> ThreadGroup | None:
         checkpoints = 0
     if "~i" not in head:
         return None
-    writes = _number(head.get("wn")) or 0
-    holds = DeletionReport(threads=1, checkpoints=checkpoints, writes=writes)
+    of_graphs, writes = _number(head.get("gn")) or 0, _number(head.get("wn")) or 0
+    holds = DeletionReport(threads=1, checkpoints=checkpoints + of_graphs, writes=writes)
     return ThreadGroup(thread_id, now, head, holds)
 
 

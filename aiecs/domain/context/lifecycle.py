@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -57,6 +58,7 @@ class Lifecycle:
         self._archive = archive
         self._opening: Opening[_Open] = Opening()
         self._redis: Any = None
+        self._closing: list[Callable[[], Awaitable[None]]] = []
         # Services while open; else what raises LifecycleError on any use.
         self._on: Services = NOT_OPEN
 
@@ -117,6 +119,9 @@ class Lifecycle:
         opened = self._opening.take()
         if opened is None:
             return
+        before, self._closing = self._closing, []
+        for callback in before:
+            await callback()
         self._on = NOT_OPEN
         left = await opened.services.close(_DRAIN_SECONDS)
         if left:
@@ -129,6 +134,10 @@ class Lifecycle:
                 await _close_archive(opened.archiving)
         finally:
             await opened.backend.release()
+
+    def on_close(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Let `callback` be awaited when the engine is closed, once and before anything ends."""
+        self._closing.append(callback)
 
     async def __aenter__(self) -> Self:
         await self.initialize()

@@ -30,8 +30,13 @@ from aiecs.domain.context.session_listing import SessionListing
 from aiecs.domain.context.sessions import Sessions
 from aiecs.domain.context.tail_cache import TailCache
 from aiecs.domain.context.task_contexts import TaskContexts
+from aiecs.domain.context.thread_state.cache import Caches
+from aiecs.domain.context.thread_state.thread_records import ThreadRecords
+from aiecs.domain.context.threads import Threads
 
 logger = logging.getLogger("aiecs")
+
+_THREAD_CACHE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Services:
     conversations: Conversations
     task_contexts: TaskContexts
     checkpoints: Checkpoints
+    records: ThreadRecords
     agents: AgentConversations
     deletions: Deletions
     maintenance: Maintenance
@@ -87,6 +93,7 @@ def build(
         archived=archived or archiving is not None,
     )
     sessions, cache = Sessions(runtime), TailCache(cache_bytes)
+    threads = Threads(runtime, sessions)
     reader = None if archiving is None else archiving.reader
     earlier = None if reader is None else Earlier(runtime, reader, cold_seconds)
     erasures = None if archiving is None else Erasures(runtime, archiving)
@@ -97,7 +104,8 @@ def build(
         listing=SessionListing(runtime),
         conversations=Conversations(runtime, sessions, cache, earlier),
         task_contexts=TaskContexts(runtime, sessions),
-        checkpoints=Checkpoints(runtime, sessions),
+        checkpoints=Checkpoints(runtime, threads),
+        records=ThreadRecords(runtime, threads, Caches(_THREAD_CACHE_BYTES)),
         agents=AgentConversations(runtime, sessions),
         deletions=Deletions(runtime, erasures),
         maintenance=Maintenance(runtime, monitor, cache, cold, concerns=concerns),

@@ -62,21 +62,28 @@ class Threads:
         return await self._runtime.read(Batch(*thread_place(check_id(thread_id, "thread_id")), ops))
 
     async def write(
-        self, thread_id: str, first: Op, *ops: Op, session_id: str | None = None
+        self,
+        thread_id: str,
+        first: Op,
+        *ops: Op,
+        session_id: str | None = None,
+        ttl: int | None = None,
     ) -> None:
         """Write to a thread in one batch, with its activity and sliding expiry.
 
         Creates an unknown thread, and ties it to `session_id`, which is created if unknown (under
         `strict_sessions`: `SessionNotFoundError`). `ConflictError` if the thread belongs to another
         session. `first` stays operation 0 of the batch, so that others may refer to its result. A
-        guard of the caller's that refuses raises `GuardFailed`; then nothing is written.
+        guard of the caller's that refuses raises `GuardFailed`; then nothing is written. `ttl`
+        (microseconds) is another lifetime than the engine's.
         """
         place = thread_place(check_id(thread_id, "thread_id"))
         fast = _belongs(session_id)
         extra = fast
+        closing = self._closing if ttl is None else (self._closing[0], Expire(ttl))
         for _ in range(_ATTEMPTS):
             try:
-                await self._runtime.apply(Batch(*place, (first, *extra, *ops, *self._closing)))
+                await self._runtime.apply(Batch(*place, (first, *extra, *ops, *closing)))
             except GroupExpired:
                 await retire_thread(self._runtime, thread_id)
             except GroupMissing:

@@ -1,0 +1,52 @@
+"""From an open engine to its threads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from aiecs.core.interface.store import IndexRange
+from aiecs.domain.context.indexes import THREADS, pages
+from aiecs.domain.context.thread_state.copying import Copying
+from aiecs.domain.context.thread_state.pruning import Pruning
+
+if TYPE_CHECKING:
+    from aiecs.domain.context.context_engine import ContextEngine
+    from aiecs.domain.context.runtime import Runtime
+    from aiecs.domain.context.thread_state.thread_records import ThreadRecords
+
+_PAGE = 100
+
+
+class Threads:
+    """The threads of one engine: their records, and what is done with whole threads."""
+
+    def __init__(self, runtime: Runtime, records: ThreadRecords) -> None:
+        self._runtime = runtime
+        self.records = records
+        self.pruning = Pruning(records)
+
+    async def ids(self) -> AsyncIterator[str]:
+        """The ids of all threads, the latest activity first (as it is indexed: to the minute)."""
+        seen: set[str] = set()
+        walk = IndexRange("", limit=_PAGE, reverse=True)
+        async for page in pages(self._runtime, THREADS, walk):
+            for entry in page:
+                if entry.member not in seen:
+                    seen.add(entry.member)
+                    yield entry.member
+
+    async def delete_runs(self, runs: set[str]) -> None:
+        """Remove the checkpoints that these runs have made, wherever they are."""
+        async for thread_id in self.ids():
+            await self.pruning.without_runs(thread_id, runs)
+
+    async def copy(self, source: str, target: str, *, ttl: int | None) -> None:
+        """Copy all checkpoints and writes of a thread into another."""
+        await Copying(self.records).copy(source, target, ttl=ttl)
+
+
+def threads_of(engine: ContextEngine) -> Threads:
+    """Those of an open engine; `LifecycleError` when it is not open."""
+    services = engine._on
+    return Threads(services.runtime, services.records)

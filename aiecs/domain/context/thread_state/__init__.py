@@ -1,0 +1,1 @@
+"""Threads of versioned state: checkpoints whose values are kept once, whatever refers to them."""

@@ -1,0 +1,44 @@
+"""Copying a thread: bytes are moved, nothing is decoded."""
+
+from __future__ import annotations
+
+from aiecs.core.errors import InvalidInputError
+from aiecs.core.interface.store import Gather
+from aiecs.domain.context.thread_state.names import space_of
+from aiecs.domain.context.thread_state.reach import kept_of, names_of_writes, reached
+from aiecs.domain.context.thread_state.thread_records import ThreadRecords, slice_of
+
+_PAGE = 50
+
+
+class Copying:
+    """Copies threads of one store."""
+
+    def __init__(self, threads: ThreadRecords) -> None:
+        self._threads = threads
+
+    async def copy(self, source: str, target: str, *, ttl: int | None) -> None:
+        """Add everything of `source` to `target`, page by page, the oldest checkpoints first.
+
+        Each page is whole: a copy that is cut short holds sound checkpoints. Repeating it is
+        harmless, but for writes, which would stand there twice and count once.
+        """
+        if source == target:
+            raise InvalidInputError("a thread is copied into another one")
+        sent: set[str] = set()
+        page = Gather("p", ("d", "w"), space_of(None), _PAGE, links="e")
+        while True:
+            (gathered,) = await self._threads.read(source, page)
+            rows = list(zip(gathered.members, *gathered.values, strict=True))
+            names: set[str] = set()
+            for found in slice_of(gathered).found:
+                names |= kept_of(found).names
+            for _, _, writes in rows:
+                names |= names_of_writes(writes)
+            needed = sorted(reached(names, gathered.linked) - sent)
+            parts = await self._threads.fetch(source, needed)
+            await self._threads.add(target, rows, parts, ttl=ttl)
+            sent |= parts.keys()
+            if len(gathered.members) < _PAGE:
+                return
+            page = page._replace(after=gathered.members[-1])

@@ -1,0 +1,288 @@
+"""A thread's records in the store: each write and each read is one batch.
+
+In the thread's group, beside what `Checkpoints` keeps there: map `d` holds the checkpoints, map `w`
+the writes that wait for them, index `p` their members in order, map `e` what they are made of, by
+name. The head's `ek` is the key of the names and a count of clean-ups: whoever leaves out what is
+stored already, requires it to be as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from aiecs.core.errors import ConflictError, InvalidInputError
+from aiecs.core.interface.store import (
+    MAX_RECORD_BYTES,
+    Batch,
+    Extend,
+    Gather,
+    Gathered,
+    Get,
+    GuardFailed,
+    Incr,
+    IndexPut,
+    IndexRange,
+    Op,
+    Put,
+    RequireEquals,
+)
+from aiecs.core.keys import thread_place
+from aiecs.domain.context.runtime import Runtime
+from aiecs.domain.context.thread_state.cache import KEY_BYTES, Caches, Known, ThreadCache
+from aiecs.domain.context.thread_state.names import new_key, space_of
+from aiecs.domain.context.threads import Threads
+
+_ATTEMPTS = 8
+_FIELDS_AT_ONCE = 1000
+_KNOWN_AT_MOST = 1000
+_BYTES_AT_ONCE = 4 * 1024 * 1024
+_STATE = "ek"
+
+T = TypeVar("T")
+
+
+class Content(NamedTuple):
+    """A record and what it is made of, as far as that has to be sent."""
+
+    record: bytes
+    parts: dict[str, bytes]
+
+
+Make = Callable[[ThreadCache], Content]
+
+
+class Found(NamedTuple):
+    """A checkpoint as it is stored: its member, its record, its writes (None: there are none)."""
+
+    member: str
+    record: bytes
+    writes: bytes | None
+
+
+class Slice(NamedTuple):
+    """Some of the members of a thread, and those of them that are checkpoints."""
+
+    members: list[str]
+    found: list[Found]
+
+
+class ThreadRecords:
+    """The checkpoint records of one store; calls raise `StoreError` when it is down."""
+
+    def __init__(self, runtime: Runtime, threads: Threads, caches: Caches) -> None:
+        self._runtime = runtime
+        self._threads = threads
+        self.caches = caches
+
+    # --- writing --------------------------------------------------------------------------------
+
+    async def put(
+        self, thread_id: str, member: str, make: Make, *, session_id: str | None, ttl: int | None
+    ) -> None:
+        """Store a checkpoint, replacing one of the same id; with all that it is made of, or not.
+
+        `make` is asked for it again when what was thought to be stored is not.
+        """
+
+        async def attempt(content: Content, guards: tuple[Op, ...]) -> None:
+            field = {member: content.record}
+            rest = (*guards, IndexPut("p", {member: 0}), *_puts(content.parts))
+            try:
+                await self._threads.write(
+                    thread_id,
+                    Put("d", field, if_absent="abort"),
+                    *(Incr("", {"n": 1, "gn": 1}), *rest),
+                    session_id=session_id,
+                    ttl=ttl,
+                )
+            except GuardFailed as refusal:
+                if refusal.operation != 0:
+                    raise
+                await self._threads.write(
+                    thread_id,
+                    *(Incr("", {"n": 1}), Put("d", field), *rest),
+                    session_id=session_id,
+                    ttl=ttl,
+                )
+            else:
+                self._runtime.counters.add("checkpoints", 1)
+
+        await self._write(thread_id, make, attempt)
+
+    async def add_writes(
+        self, thread_id: str, member: str, make: Make, count: int, *, ttl: int | None
+    ) -> None:
+        """Put writes behind those that the checkpoint has; it need not be stored yet."""
+
+        async def attempt(content: Content, guards: tuple[Op, ...]) -> None:
+            extend = (Extend("w", {member: content.record}), IndexPut("p", {member: 0}))
+            ops = (*guards, *extend, *_puts(content.parts))
+            await self._threads.write(thread_id, Incr("", {"wn": count}), *ops, ttl=ttl)
+
+        await self._write(thread_id, make, attempt)
+
+    async def _write(
+        self,
+        thread_id: str,
+        make: Make,
+        attempt: Callable[[Content, tuple[Op, ...]], Awaitable[None]],
+    ) -> None:
+        for _ in range(_ATTEMPTS):
+            cache = self.caches.get(thread_id) or await self._open(thread_id)
+            known = cache.known
+            content = make(cache)
+            _check(content)
+            try:
+                await attempt(content, _guards(known))
+            except GuardFailed:
+                self.caches.forget(thread_id)  # cleaned up, removed or begun anew meanwhile
+                continue
+            if known.state is None:
+                known.state = known.key
+            known.names.update(content.parts)
+            self.caches.put(thread_id, cache)
+            return
+        raise ConflictError(f"thread {thread_id!r} is cleaned up or removed all the time")
+
+    async def add(
+        self,
+        thread_id: str,
+        rows: Sequence[tuple[str, bytes | None, bytes | None]],
+        parts: dict[str, bytes],
+        *,
+        ttl: int | None,
+    ) -> None:
+        """Put (member, record, writes) of another thread into this one, in place of its own.
+
+        `parts` are what they refer to, and go first where one batch could not hold them.
+        """
+        key = Put("", {_STATE: new_key()}, if_absent="skip")
+        for some in _of_size(parts, _BYTES_AT_ONCE):
+            await self._threads.write(thread_id, key, *_puts(some), ttl=ttl)
+        members = tuple(row[0] for row in rows)
+        if not members:
+            return
+        (stored,) = await self._threads.read(thread_id, Get("d", members))
+        new = sum(row[1] is not None and old is None for row, old in zip(rows, stored, strict=True))
+        found = {member: record for member, record, _ in rows if record is not None}
+        waiting = {member: writes for member, _, writes in rows if writes is not None}
+        ops: list[Op] = [IndexPut("p", dict.fromkeys(members, 0))]
+        ops += [Put(name, fields) for name, fields in (("d", found), ("w", waiting)) if fields]
+        count = Incr("", {"n": 1, "gn": new, "wn": len(waiting)})
+        await self._threads.write(thread_id, count, *ops, ttl=ttl)
+        self._runtime.counters.add("checkpoints", new)
+
+    async def apply(self, thread_id: str, ops: Sequence[Op]) -> None:
+        """A batch of the caller's own, on a thread that is there; its life is not prolonged."""
+        await self._runtime.apply(Batch(*thread_place(thread_id), tuple(ops)))
+
+    def removed(self, checkpoints: int) -> None:
+        """Count checkpoints that are gone."""
+        self._runtime.counters.add("checkpoints", -checkpoints)
+
+    async def _open(self, thread_id: str) -> ThreadCache:
+        ((state,),) = await self._threads.read(thread_id, Get("", (_STATE,)))
+        cache = ThreadCache(_known(state))
+        self.caches.put(thread_id, cache)
+        return cache
+
+    # --- reading --------------------------------------------------------------------------------
+
+    async def read(self, thread_id: str, *ops: Op) -> list[Any]:
+        """The results of operations that only read; an unknown thread reads as empty."""
+        return await self._threads.read(thread_id, *ops)
+
+    async def gather(
+        self, thread_id: str, wanted: Gather, *others: Op
+    ) -> tuple[ThreadCache, Slice, list[Any]]:
+        """Checkpoints in one round trip, with the nodes of their manifests, which are remembered.
+
+        `wanted` says which; its maps and links are filled in here. Last the results of `others`.
+        """
+        cache = self.caches.get(thread_id)
+        nodes = () if cache is None else tuple(cache.nodes)[-_KNOWN_AT_MOST:]
+        op = wanted._replace(maps=("d", "w"), links="e", known=nodes)
+        look = Get("", (_STATE,))
+        state, gathered, *results = await self._threads.read(thread_id, look, op, *others)
+        if cache is None or cache.known.state != state[0]:
+            cache = ThreadCache(_known(state[0]))
+            if nodes:
+                self.caches.put(thread_id, cache)
+                return await self.gather(thread_id, wanted, *others)
+        cache.nodes.update(gathered.linked)
+        self.caches.put(thread_id, cache)
+        return cache, slice_of(gathered), results
+
+    async def members(self, thread_id: str) -> list[str]:
+        """The members of all checkpoints of a thread, in their order."""
+        found: list[tuple[str, int]] = []
+        while True:
+            cursor = found[-1] if found else None
+            page = IndexRange("p", limit=_FIELDS_AT_ONCE, cursor=cursor, prefix=space_of(None))
+            (some,) = await self._threads.read(thread_id, page)
+            found += some
+            if len(some) < _FIELDS_AT_ONCE:
+                return [member for member, _ in found]
+
+    async def fetch(self, thread_id: str, names: Sequence[str]) -> dict[str, bytes]:
+        """What is stored under names; those that are gone are left out."""
+        found: dict[str, bytes] = {}
+        ops = [Get("e", tuple(part)) for part in chunks(names, _FIELDS_AT_ONCE)]
+        for some in chunks(ops, 16):
+            results = await self._runtime.read(Batch(*thread_place(thread_id), tuple(some)))
+            for op, values in zip(some, results, strict=True):
+                pairs = zip(op.fields or (), values, strict=True)
+                found |= {name: value for name, value in pairs if value is not None}
+        return found
+
+
+def _known(state: bytes | None) -> Known:
+    return Known(state, new_key() if state is None else state[:KEY_BYTES])
+
+
+def _guards(known: Known) -> tuple[Op, ...]:
+    """What holds as long as everything known to be stored is stored."""
+    if known.state is None:
+        return (Put("", {_STATE: known.key}, if_absent="abort"),)
+    return (RequireEquals("", _STATE, known.state),)
+
+
+def _puts(parts: dict[str, bytes]) -> Iterator[Op]:
+    names = list(parts)
+    for some in chunks(names, _FIELDS_AT_ONCE):
+        yield Put("e", {name: parts[name] for name in some})
+
+
+def _of_size(parts: dict[str, bytes], most: int) -> Iterator[dict[str, bytes]]:
+    """The parts in groups of about so many bytes."""
+    some: dict[str, bytes] = {}
+    size = 0
+    for name, content in parts.items():
+        if some and (size + len(content) > most or len(some) >= _FIELDS_AT_ONCE):
+            yield some
+            some, size = {}, 0
+        some[name] = content
+        size += len(content)
+    if some:
+        yield some
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in runs of at most `size`."""
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def _check(content: Content) -> None:
+    largest = max(map(len, content.parts.values()), default=0)
+    total = len(content.record) + sum(map(len, content.parts.values()))
+    if max(largest, total) > MAX_RECORD_BYTES:
+        raise InvalidInputError(
+            f"a checkpoint and what is new in it take at most {MAX_RECORD_BYTES} bytes, got {total}"
+        )
+
+
+def slice_of(gathered: Gathered) -> Slice:
+    """What was gathered of maps `d` and `w`. Writes may stand there before their checkpoint."""
+    rows = zip(gathered.members, *gathered.values, strict=True)
+    return Slice(gathered.members, [Found(*row) for row in rows if row[1] is not None])

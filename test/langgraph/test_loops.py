@@ -1,0 +1,99 @@
+"""Savers by themselves, in threads, from several loops, and after the end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support import servers as real
+from support.checkpoints import checkpoint
+
+from aiecs import ContextEngine
+from aiecs.core.errors import LifecycleError, StoreError
+from aiecs.integrations.langgraph import ContextEngineSaver
+
+CONFIG = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+
+
+@pytest.fixture(params=["sqlite", *real.names()])
+def url(request, servers, prefix, tmp_path, monkeypatch):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/own.db"
+    monkeypatch.setenv("AIECS_KEY_PREFIX", prefix.strip(":"))
+    return servers.shared(request.param).url
+
+
+def test_a_program_without_a_loop(url):
+    made = checkpoint({"a": "x" * 300}, {"a": 1})
+    with ContextEngineSaver.from_url(url) as saver:
+        at = saver.put(CONFIG, made, {"source": "input", "step": -1}, {"a": 1})
+        saver.put_writes(at, [("a", 2)], "task")
+    with ContextEngineSaver.from_url(url) as saver:
+        assert saver.get_tuple(CONFIG).checkpoint == made
+        assert [len(one.pending_writes) for one in saver.list(CONFIG)] == [1]
+        listing = saver.list(CONFIG)
+        assert next(listing).checkpoint["id"] == made["id"]
+        listing.close()
+        saver.delete_thread("t")
+        assert saver.get_tuple(CONFIG) is None
+    with pytest.raises(LifecycleError):
+        saver.get_tuple(CONFIG)
+
+
+def test_a_store_that_cannot_be_opened_leaves_no_thread_behind():
+    with (
+        pytest.raises(StoreError),
+        ContextEngineSaver.from_url("redis://127.0.0.1:1/0"),
+    ):
+        raise AssertionError
+    assert "aiecs-langgraph" not in [thread.name for thread in threading.enumerate()]
+
+
+async def test_with_and_async_with_give_savers_that_do_both(url):
+    async with ContextEngineSaver.from_url(url) as saver:
+        made = checkpoint({"a": 1}, {"a": 1})
+        await saver.aput(CONFIG, made, {}, {"a": 1})
+        assert saver.get_tuple(CONFIG).checkpoint == made
+        assert (await saver.aget_tuple(CONFIG)).checkpoint == made
+
+
+async def test_many_threads_and_a_loop_at_once(url):
+    async with ContextEngine(store=url, operation_timeout=10) as engine:
+        saver = ContextEngineSaver(engine)
+
+        def blocking(number):
+            config = {"configurable": {"thread_id": f"t{number}", "checkpoint_ns": ""}}
+            for step in range(5):
+                made = checkpoint({"a": f"{number} {step} " + "x" * 200}, {"a": step + 1}, step)
+                config = saver.put(config, made, {}, {"a": step + 1})
+            return saver.get_tuple(config).checkpoint == made
+
+        async def awaiting(number):
+            return await asyncio.to_thread(blocking, number)
+
+        with ThreadPoolExecutor(8) as pool:
+            loop = asyncio.get_running_loop()
+            threads = [loop.run_in_executor(pool, blocking, number) for number in range(8)]
+            others = [awaiting(number + 8) for number in range(4)]
+            assert all(await asyncio.gather(*threads, *others))
+        found = [
+            await saver.aget_tuple({"configurable": {"thread_id": f"t{n}"}}) for n in range(12)
+        ]
+        assert [one.checkpoint["channel_values"]["a"][:4].strip() for one in found] == [
+            f"{n} 4" for n in range(12)
+        ]
+
+
+async def test_a_closed_engine_is_told(url):
+    engine = ContextEngine(store=url)
+    saver = ContextEngineSaver(engine)
+    with pytest.raises(LifecycleError):
+        await saver.aget_tuple(CONFIG)
+    async with engine:
+        assert saver.get_tuple(CONFIG) is None
+    with pytest.raises(LifecycleError):
+        await saver.aget_tuple(CONFIG)
+    async with engine:
+        assert saver.get_tuple(CONFIG) is None

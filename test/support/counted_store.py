@@ -1,0 +1,32 @@
+"""A store that counts how often it is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiecs.core.interface import store as port
+
+
+class CountedStore:
+    """Another store, whose calls are counted: those that look at threads, in `calls`."""
+
+    def __init__(self, store: port.Store) -> None:
+        self.inner = store
+        self.capabilities = store.capabilities
+        self.calls: list[port.Batch | port.Call] = []
+
+    async def apply(
+        self, batch: port.Batch | port.Call, *, timeout: float | None = None
+    ) -> list[Any] | None:
+        if batch.group.startswith("t:"):
+            self.calls.append(batch)
+        return await self.inner.apply(batch, timeout=timeout)
+
+    async def ping(self) -> None:
+        await self.inner.ping()
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
