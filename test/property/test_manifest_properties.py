@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiecs.core.errors import CorruptRecordError
-from aiecs.domain.context.thread_state import records
+from aiecs.domain.context.thread_state import parts, records
 from aiecs.domain.context.thread_state.manifests import Builder, Manifest, parts_of
 from aiecs.domain.context.thread_state.names import (
     member_of,
@@ -21,7 +21,6 @@ from aiecs.domain.context.thread_state.names import (
 from aiecs.domain.context.thread_state.names import (
     parts_of as parts_of_member,
 )
-from aiecs.integrations.langgraph import parts
 
 KEY = b"k" * 16
 NAMES = st.lists(st.integers(0, 10**6), max_size=400).map(

@@ -14,6 +14,9 @@ from aiecs.domain.context.checkpoints import Checkpoints
 from aiecs.domain.context.deletions import Deletions
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.sessions import Sessions
+from aiecs.domain.context.thread_state.cache import Caches
+from aiecs.domain.context.thread_state.listing import GraphCheckpoints
+from aiecs.domain.context.thread_state.thread_records import ThreadRecords
 from aiecs.domain.context.threads import Threads
 from aiecs.infrastructure.persistence.stores.memory import MemoryStore
 
@@ -112,7 +115,9 @@ class Services:
         self.store = store
         self.runtime = Runtime(store, **settings)
         self.sessions = Sessions(self.runtime)
-        self.checkpoints = Checkpoints(self.runtime, Threads(self.runtime, self.sessions))
+        threads = Threads(self.runtime, self.sessions)
+        records = ThreadRecords(self.runtime, threads, Caches(1_000_000))
+        self.checkpoints = Checkpoints(self.runtime, threads, GraphCheckpoints(records))
         self.agents = AgentConversations(self.runtime, self.sessions)
         self.deletions = Deletions(self.runtime)
 

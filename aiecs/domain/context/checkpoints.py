@@ -30,6 +30,7 @@ from aiecs.core.keys import escape
 from aiecs.domain.context.arguments import listed, wanted_count
 from aiecs.domain.context.groups import field_of
 from aiecs.domain.context.runtime import Runtime
+from aiecs.domain.context.thread_state.listing import GraphCheckpoints
 from aiecs.domain.context.threads import Threads
 
 MAX_CHECKPOINT_BYTES = MAX_RECORD_BYTES - 8192
@@ -51,9 +52,10 @@ Tasks = list[tuple[str, Writes]]
 class Checkpoints:
     """The checkpoints of one store. Every call raises `StoreError` when the store is down."""
 
-    def __init__(self, runtime: Runtime, threads: Threads) -> None:
+    def __init__(self, runtime: Runtime, threads: Threads, graphs: GraphCheckpoints) -> None:
         self._runtime = runtime
         self._threads = threads
+        self._graphs = graphs
 
     async def store(
         self,
@@ -94,17 +96,18 @@ class Checkpoints:
         """A checkpoint, the latest stored one without an id; None if there is none.
 
         A dict of checkpoint_id, thread_id, data, metadata and created_at (ISO 8601, UTC).
+        Where none was stored here, those of a graph count: `data` is its state as plain data.
         `CorruptRecordError` if its bytes cannot be decoded.
         """
         check_id(thread_id, "thread_id")
         if checkpoint_id is None:
             latest = await self._newest(thread_id, 1)
             if not latest:
-                return None
+                return await self._graphs.get(thread_id, None)
             checkpoint_id = latest[0]
         (record,) = await self._records(thread_id, [check_id(checkpoint_id, "checkpoint_id")])
         if record is None:
-            return None
+            return await self._graphs.get(thread_id, checkpoint_id)
         try:
             return _checkpoint(thread_id, checkpoint_id, record)
         except CorruptRecordError:
@@ -124,7 +127,7 @@ class Checkpoints:
             names = ids[start : start + _RECORDS_AT_ONCE]
             records = await self._records(thread_id, names)
             found += self._readable(thread_id, zip(names, records, strict=True))
-        return found
+        return found if ids else await self._graphs.latest(thread_id, wanted_count(limit))
 
     async def put_writes(
         self, thread_id: str, checkpoint_id: str, task_id: str, writes_data: Iterable[Sequence[Any]]
@@ -161,6 +164,8 @@ class Checkpoints:
             if len(members) < _RECORDS_AT_ONCE:
                 break
             cursor = members[-1]
+        if not tasks:
+            return await self._graphs.writes(thread_id, checkpoint_id)
         return [pair for _, pairs in sorted(tasks, key=lambda task: task[0]) for pair in pairs]
 
     # --- reading --------------------------------------------------------------------------------

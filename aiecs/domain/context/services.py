@@ -31,6 +31,7 @@ from aiecs.domain.context.sessions import Sessions
 from aiecs.domain.context.tail_cache import TailCache
 from aiecs.domain.context.task_contexts import TaskContexts
 from aiecs.domain.context.thread_state.cache import Caches
+from aiecs.domain.context.thread_state.listing import GraphCheckpoints
 from aiecs.domain.context.thread_state.thread_records import ThreadRecords
 from aiecs.domain.context.threads import Threads
 
@@ -94,6 +95,7 @@ def build(
     )
     sessions, cache = Sessions(runtime), TailCache(cache_bytes)
     threads = Threads(runtime, sessions)
+    records = ThreadRecords(runtime, threads, Caches(_THREAD_CACHE_BYTES))
     reader = None if archiving is None else archiving.reader
     earlier = None if reader is None else Earlier(runtime, reader, cold_seconds)
     erasures = None if archiving is None else Erasures(runtime, archiving)
@@ -104,8 +106,8 @@ def build(
         listing=SessionListing(runtime),
         conversations=Conversations(runtime, sessions, cache, earlier),
         task_contexts=TaskContexts(runtime, sessions),
-        checkpoints=Checkpoints(runtime, threads),
-        records=ThreadRecords(runtime, threads, Caches(_THREAD_CACHE_BYTES)),
+        checkpoints=Checkpoints(runtime, threads, GraphCheckpoints(records)),
+        records=records,
         agents=AgentConversations(runtime, sessions),
         deletions=Deletions(runtime, erasures),
         maintenance=Maintenance(runtime, monitor, cache, cold, concerns=concerns),

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from aiecs.core.errors import CorruptRecordError
+from aiecs.domain.context.thread_state import parts
 from aiecs.domain.context.thread_state.cache import Sequence, ThreadCache
 from aiecs.domain.context.thread_state.manifests import Manifest, children_of, parts_of
 from aiecs.domain.context.thread_state.names import name_of, names_in
 from aiecs.domain.context.thread_state.records import Inline, Parted, Ref, Whole, parted
-from aiecs.integrations.langgraph import parts
 from aiecs.integrations.langgraph.codec import MSGPACK, Codec
 
 _INLINE = 64

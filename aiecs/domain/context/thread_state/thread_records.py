@@ -61,10 +61,11 @@ class Found(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """Some of the members of a thread, and those of them that are checkpoints."""
+    """Some of the members of a thread: those that are checkpoints, and what waits for each."""
 
     members: list[str]
     found: list[Found]
+    waiting: list[bytes | None]
 
 
 class ThreadRecords:
@@ -285,4 +286,5 @@ def _check(content: Content) -> None:
 def slice_of(gathered: Gathered) -> Slice:
     """What was gathered of maps `d` and `w`. Writes may stand there before their checkpoint."""
     rows = zip(gathered.members, *gathered.values, strict=True)
-    return Slice(gathered.members, [Found(*row) for row in rows if row[1] is not None])
+    found = [Found(*row) for row in rows if row[1] is not None]
+    return Slice(gathered.members, found, gathered.values[1])
