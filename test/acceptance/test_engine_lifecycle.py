@@ -64,6 +64,7 @@ def test_the_list_above_is_complete():
         "initialize",
         "close",
         "iter_sessions",
+        "on_close",
         "redis_client",
         "session_ttl",
         "checkpoint_ttl",

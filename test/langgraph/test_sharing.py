@@ -154,11 +154,11 @@ async def test_pruning_takes_what_only_the_pruned_had(saver, engine, config):
     for number in range(30):
         at = await run.step(list=items(5), doc=f"document {number} " + "d" * 1000)
         await saver.aput_writes(at, [("doc", f"written {number} " + "w" * 500)], "task")
-    before = await parts(engine, config)
     await saver.aprune([config["configurable"]["thread_id"]], keep_last=2)
-    stored = await parts(engine, config)
+    stored = (await parts(engine, config)).values()
 
-    assert (len(before), len(stored)) == (len(before), 5 + 2 + 2)
+    assert sum(len(value) > 100 for value in stored) == 5 + 2 + 2  # shorter ones are nodes
+    assert len(stored) < 5 + 2 + 2 + 5
     listed = [one async for one in saver.alist(config)]
     assert [one.checkpoint["channel_values"]["doc"][:11] for one in listed] == [
         "document 29", "document 28"

@@ -70,7 +70,8 @@ def test_a_lost_or_changed_node_is_told(seed, count):
     manifest, nodes = built(names)
     victim = chance.choice(sorted(nodes))
     content = nodes[victim]
-    for other in (None, b"", b"\xff", content[:-17], f"&{victim}\n".encode(), content * 2):
+    longer = content[:-1] + b" " + content[1:] if content[:1] == b"&" else content * 2
+    for other in (None, b"", b"\xff", content[:-17], f"&{victim}\n".encode(), longer):
         changed = {name: one for name, one in nodes.items() if name != victim}
         if other is not None:
             changed[victim] = other

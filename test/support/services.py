@@ -115,11 +115,15 @@ class Services:
         self.store = store
         self.runtime = Runtime(store, **settings)
         self.sessions = Sessions(self.runtime)
+        self.forget_threads()
+        self.agents = AgentConversations(self.runtime, self.sessions)
+        self.deletions = Deletions(self.runtime)
+
+    def forget_threads(self) -> None:
+        """As another process, which has not seen any thread yet."""
         threads = Threads(self.runtime, self.sessions)
         records = ThreadRecords(self.runtime, threads, Caches(1_000_000))
         self.checkpoints = Checkpoints(self.runtime, threads, GraphCheckpoints(records))
-        self.agents = AgentConversations(self.runtime, self.sessions)
-        self.deletions = Deletions(self.runtime)
 
     async def settled(self) -> None:
         """Wait for what runs in the background."""

@@ -248,7 +248,7 @@ async def test_a_thread_in_use_keeps_its_session_alive(bench: Services, thread, 
     await bench.checkpoints.store(thread, "1", {}, session_id=session)
     await bench.settled()
     bench.store.ahead += DAY - MINUTE
-    bench.checkpoints = type(bench.checkpoints)(bench.runtime, bench.sessions)  # another process
+    bench.forget_threads()  # another process
 
     await bench.checkpoints.store(thread, "2", {})
     await bench.settled()
@@ -279,7 +279,7 @@ async def test_a_thread_in_use_brings_its_expired_session_back(bench: Services):
     await bench.checkpoints.store("t", "1", {}, session_id="s")
     await bench.settled()
     bench.store.ahead += 2 * DAY
-    bench.checkpoints = type(bench.checkpoints)(bench.runtime, bench.sessions)  # a day later
+    bench.forget_threads()  # a day later
 
     await bench.checkpoints.store("t", "2", {})
     await bench.settled()

@@ -43,6 +43,15 @@ class Manifest(NamedTuple):
         """The names of the parts that are in no node yet."""
         return self.levels[-1]
 
+    def without(self, last: int) -> Manifest | None:
+        """That of a list without its last parts; None when some of these are in a node."""
+        if not last:
+            return self
+        loose = self.parts
+        if last > len(loose):
+            return None
+        return Manifest((*self.levels[:-1], loose[: len(loose) - last]))
+
 
 class Builder:
     """Makes the manifest of a list, part by part; `new` are the nodes that this has made."""

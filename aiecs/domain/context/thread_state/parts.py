@@ -70,10 +70,9 @@ def cut(form: str, length: int, plain: bytes, key: bytes, before: Sequence | Non
     ends = [] if before is None else before.ends[:same]
     names = [] if before is None else before.names[:same]
     start = ends[-1] if ends else 0
-    if before is not None and same == len(before.names):
-        builder = Builder(lambda content: name_of(content, key), before.manifest)
-    else:
-        builder = Builder(lambda content: name_of(content, key))
+    manifest = None if before is None else before.manifest.without(len(before.names) - same)
+    builder = Builder(lambda content: name_of(content, key), manifest)
+    if manifest is None:
         for name in names:
             builder.add(name)
     for part in _split(form, length - same, body[start:] if start else body):
@@ -90,12 +89,10 @@ def _common(body: bytes, before: Sequence) -> int:
     """How many parts both begin with."""
     if body.startswith(before.body):
         return len(before.names)
-    new, old = memoryview(body), memoryview(before.body)
     low, high = 0, bisect_right(before.ends, len(body))
     while low < high:
         middle = (low + high + 1) // 2
-        end = before.ends[middle - 1]
-        if new[:end] == old[:end]:
+        if body.startswith(before.body[: before.ends[middle - 1]]):
             low = middle
         else:
             high = middle - 1
