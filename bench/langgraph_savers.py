@@ -10,10 +10,11 @@ what it reads. AsyncSqliteSaver and ContextEngine on SQLite each write a file on
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -114,6 +115,8 @@ async def _savers(server: Server, directory: str) -> AsyncIterator[dict[str, Ope
 
 
 def _bytes(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:  # what waits in the journal is no growth
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
 
 
