@@ -140,6 +140,33 @@ def test_any_bytes_are_a_record_or_corrupt(data):
             continue
 
 
+def stored_examples() -> list[bytes]:
+    names = [name_of(b"%d" % number, KEY) for number in range(8)]
+    channels: dict[str, records.Ref] = {
+        "small": records.Inline("msgpack", b"12"),
+        "whole": records.Whole("msgpack", names[0]),
+        "parted": records.Parted("list", 9, (2, 1), "".join(names[:5])),
+    }
+    checkpoint = records.Checkpoint(
+        "parent", 1, "run", "loop", 3, ("later",), channels, "msgpack", b"rest"
+    )
+    writes = records.Writes("task", "path", (records.Write(0, "small", channels["small"]),))
+    return [records.pack(checkpoint, names[5:]), records.pack_writes(writes) * 2]
+
+
+@given(st.sampled_from(stored_examples()), st.data())
+@settings(max_examples=2_000)
+def test_a_damaged_record_is_read_or_corrupt(stored, data):
+    start = data.draw(st.integers(0, len(stored) - 1))
+    stop = data.draw(st.integers(start, min(start + 3, len(stored))))
+    damaged = stored[:start] + data.draw(st.binary(max_size=3)) + stored[stop:]
+    for read in (records.unpack, records.unpack_writes):
+        try:
+            read(damaged)
+        except CorruptRecordError:
+            continue
+
+
 @given(NAMES)
 def test_names_stand_in_a_row(names):
     assert names_in("".join(names)) == names

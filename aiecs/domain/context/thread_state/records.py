@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Annotated
 
 import msgspec
 
@@ -16,6 +17,8 @@ from aiecs.domain.context.thread_state.manifests import Manifest
 from aiecs.domain.context.thread_state.names import names_in
 
 _LENGTH_BYTES = 4
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**32)]
 
 
 class Inline(msgspec.Struct, array_like=True, tag=0, frozen=True):
@@ -40,7 +43,7 @@ class Parted(msgspec.Struct, array_like=True, tag=2, frozen=True):
 
     form: str
     length: int
-    counts: tuple[int, ...]
+    counts: tuple[Count, ...]
     names: str
 
 
@@ -138,7 +141,7 @@ def unpack_writes(stored: bytes) -> list[Writes]:
             start = at + _LENGTH_BYTES
             at = start + int.from_bytes(stored[at:start])
             found.append(_writes(stored[start:at]))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptRecordError("stored value is no list of writes") from error
     return found
 
