@@ -1,4 +1,4 @@
-"""What an archive can tell of sessions that the hot store no longer holds."""
+"""What an archive can tell of sessions and threads that the hot store no longer holds."""
 
 from __future__ import annotations
 
@@ -39,6 +39,42 @@ class Wanted(NamedTuple):
     newest: bool = True
 
 
+class ThreadLife(NamedTuple):
+    """One incarnation of a thread, and the session that it named, if any.
+
+    `gone`: it was deleted, and nothing of it may be shown.
+    """
+
+    incarnation: str
+    session_id: str = ""
+    gone: bool = False
+
+
+class WantedCheckpoints(NamedTuple):
+    """Checkpoints of graphs in these lives of a thread, the greatest ids first, at most `limit`.
+
+    `namespace` None: of all namespaces. `before`: only ids below, "" for any. `names`: only these
+    (namespace, id), if there are some. `bare`: without their records and writes.
+    """
+
+    thread_id: str
+    lives: tuple[str, ...]
+    namespace: str | None = None
+    before: str = ""
+    names: tuple[tuple[str, str], ...] = ()
+    limit: int = 10_000
+    bare: bool = False
+
+
+class ColdCheckpoint(NamedTuple):
+    """A checkpoint of a graph as it was stored, and the writes that belong to it."""
+
+    namespace: str
+    checkpoint_id: str
+    record: bytes
+    writes: bytes
+
+
 class ColdReader(Protocol):
     """Reads what is in the archive; from any event loop.
 
@@ -62,4 +98,20 @@ class ColdReader(Protocol):
         self, wanted: Wanted, since: int, timeout: float, *, patient: bool
     ) -> Sequence[ColdMessage]:
         """Messages, the oldest first."""
+        ...
+
+    async def thread_lives(self, thread_id: str, since: int, timeout: float) -> list[ThreadLife]:
+        """Every incarnation of a thread that the archive knows of, the oldest first."""
+        ...
+
+    async def checkpoints(
+        self, wanted: WantedCheckpoints, since: int, timeout: float
+    ) -> Sequence[ColdCheckpoint]:
+        """Checkpoints of graphs, the greatest id first; none that was removed on purpose."""
+        ...
+
+    async def parts(
+        self, thread_id: str, lives: Sequence[str], names: Sequence[str], timeout: float
+    ) -> dict[str, bytes]:
+        """What records of these lives refer to, by name; what is not there is left out."""
         ...

@@ -9,7 +9,7 @@ appends several items to a log, the record of each has its place among them in f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -30,6 +30,8 @@ _STAMP_BYTES = 60
 _ENDS = frozenset({"deleted", "expired", "emptied"})
 _json = msgspec.json.Encoder().encode
 _header = msgspec.json.Decoder(tuple[str | None, ...]).decode
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
 class About(StrEnum):
@@ -51,10 +53,34 @@ class About(StrEnum):
     """A checkpoint: thread, checkpoint, session or null."""
     WRITES = "w"
     """The writes of a task: thread, checkpoint, task."""
+    GRAPH = "g"
+    """A checkpoint of a graph: thread, namespace, checkpoint, session or null, parent or null."""
+    GRAPH_WRITES = "gw"
+    """The writes of a task of a graph: thread, namespace, checkpoint, task."""
+    GRAPH_PARTS = "gp"
+    """What checkpoints and writes of graphs refer to, by name: thread."""
+    GRAPH_REMOVED = "gx"
+    """A checkpoint of a graph that was removed on purpose: thread, namespace, checkpoint."""
     THREAD = "x"
     """The end of a thread: thread, what happened."""
     USER = "u"
     """The deletion of all that a user owned: user, what happened. It has no record."""
+
+
+#: The first id of these is a thread's.
+OF_THREADS = frozenset(
+    {
+        About.CHECKPOINT,
+        About.WRITES,
+        About.THREAD,
+        About.GRAPH,
+        About.GRAPH_WRITES,
+        About.GRAPH_PARTS,
+        About.GRAPH_REMOVED,
+    }
+)
+_SESSION_AT = {About.CHECKPOINT: 2, About.GRAPH: 3}
+_ENDINGS = frozenset({About.THREAD, About.USER, About.GRAPH_REMOVED})
 
 
 class Told(NamedTuple):
@@ -66,6 +92,17 @@ class Told(NamedTuple):
     sequence: int
     now: int
     record: bytes
+
+    @property
+    def thread(self) -> str:
+        """The thread that it is about, "" for none."""
+        return (self.ids[0] or "") if self.kind in OF_THREADS else ""
+
+    @property
+    def session(self) -> str:
+        """The session that it is about, "" for none: of a thread's, the one that it names."""
+        at = _SESSION_AT.get(self.kind, -1 if self.kind in OF_THREADS else 0)
+        return (self.ids[at] or "") if at >= 0 else ""
 
 
 @lru_cache(maxsize=65_536)
@@ -171,7 +208,7 @@ class Events:
 
 
 def _ends(kind: About, ids: tuple[str | None, ...]) -> bool:
-    return kind in (About.THREAD, About.USER) or (kind is About.SESSION and ids[-1] in _ENDS)
+    return kind in _ENDINGS or (kind is About.SESSION and ids[-1] in _ENDS)
 
 
 def _event(records: tuple[bytes | Arg, ...], head: bytes | Arg, of: Result | None) -> Append:
@@ -193,6 +230,19 @@ def told(item: bytes) -> Told:
         return Told(kind, ids, incarnation.decode(), number, moment, record)
     except ValueError:
         raise CorruptRecordError("stored value is no event") from None
+
+
+def packed_parts(parts: Mapping[str, bytes]) -> bytes:
+    """The record of an event that tells of parts, by name."""
+    return _pack(parts)
+
+
+def parts_in(record: bytes) -> dict[str, bytes]:
+    """The parts in such a record; `CorruptRecordError` for anything else."""
+    try:
+        return _unpack(record)
+    except msgspec.MsgspecError:
+        raise CorruptRecordError("stored value holds no parts") from None
 
 
 @lru_cache(maxsize=65_536)

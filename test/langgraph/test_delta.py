@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, TypedDict
 
 import pytest
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Send
-
-
-def extend(state: list[Any], writes: list[Any]) -> list[Any]:
-    found = list(state)
-    for write in writes:
-        found.extend(write)
-    return found
-
-
-class Trail(TypedDict, total=False):
-    trail: Annotated[list[str], DeltaChannel(extend, snapshot_frequency=4)]
-    count: int
-
-
-def walking(saver: Any) -> Any:
-    builder = StateGraph(Trail)
-    builder.add_node(
-        "step",
-        lambda state: {
-            "trail": [f"step {state.get('count', 0)} " + "x" * 80],
-            "count": state.get("count", 0) + 1,
-        },
-    )
-    builder.add_edge(START, "step")
-    return builder.compile(checkpointer=saver)
-
-
-async def walk(graph, config, steps):
-    for number in range(steps):
-        state = await graph.ainvoke({"trail": [f"input {number}"]}, config)
-    return state["trail"]
+from support.graphs import Trail, extend, walk, walking
 
 
 @pytest.mark.parametrize("steps", [1, 3, 11])

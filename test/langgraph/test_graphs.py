@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import operator
-from typing import Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import HumanMessage
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.message import add_messages
 from langgraph.types import Command, Send, interrupt
 from support.clusters import until_now
-
-
-class Talk(TypedDict, total=False):
-    messages: Annotated[list[AnyMessage], add_messages]
-    count: int
-    trail: Annotated[list[str], operator.add]
-
-
-def answer(state: Talk) -> Talk:
-    said = state["messages"][-1].content
-    count = state.get("count", 0) + 1
-    return {"messages": [AIMessage(f"you said {said}" + "." * 100)], "count": count}
-
-
-def talking(saver: Any) -> Any:
-    builder = StateGraph(Talk)
-    builder.add_node("answer", answer)
-    builder.add_edge(START, "answer")
-    return builder.compile(checkpointer=saver)
+from support.graphs import Talk, said, talking
 
 
 @pytest.fixture(params=["invoke", "ainvoke"])
@@ -39,10 +18,6 @@ def run(request):
     if request.param == "ainvoke":
         return lambda graph, *args, **more: graph.ainvoke(*args, **more)
     return lambda graph, *args, **more: asyncio.to_thread(graph.invoke, *args, **more)
-
-
-def said(state: Any) -> list[str]:
-    return [message.content.rstrip(".") for message in state["messages"]]
 
 
 async def test_a_conversation_goes_on(saver, config, run):

@@ -69,3 +69,33 @@ async def test_what_is_sealed_is_not_shown(engine, config):
 
     with pytest.raises(CorruptRecordError, match="sealed"):
         await engine.get_checkpoint(config["configurable"]["thread_id"])
+
+
+async def test_what_goes_between_two_round_trips_is_gone(saver, store, engine, config):
+    thread = config["configurable"]["thread_id"]
+    talk = [HumanMessage("hello " + "h" * 100, id="1"), AIMessage("yes " + "y" * 100, id="2")]
+    last = await Run(saver, config).step(talk=talk)
+    await saver.aput_writes(last, [("talk", talk)], "task")
+    at = last["configurable"]["checkpoint_id"]
+
+    async def rewrite():
+        await saver.adelete_thread(thread)
+        await Run(saver, config).step(n=1)
+
+    store.after_gather = rewrite
+    assert await engine.get_writes(thread, at) == []
+    await Run(saver, config).step(talk=talk)
+    store.after_gather = rewrite
+    assert [one["data"] for one in await engine.list_checkpoints(thread)] == [{"n": 1}]
+
+
+async def test_a_copy_of_what_is_cleaned_up_meanwhile_is_sound(saver, store, config):
+    thread, run = config["configurable"]["thread_id"], Run(saver, config)
+    for number in range(3):
+        talk = [HumanMessage(f"hello {number} " + "h" * 100, id="1")]
+        await run.step(talk=talk)
+    store.after_gather = lambda: saver.aprune([thread])
+    await saver.acopy_thread(thread, "copy")
+
+    copied = [one async for one in saver.alist({"configurable": {"thread_id": "copy"}})]
+    assert [one.checkpoint["channel_values"]["talk"] for one in copied] == [talk]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 from support.checkpoints import Run, checkpoint
 
@@ -193,3 +194,19 @@ async def test_configs_that_name_nothing_are_refused(saver, store, config):
         with pytest.raises(InvalidInputError):
             await saver.aget_tuple(config)
     assert [call for call in store.calls if call.group != "t:t"] == []
+
+
+async def test_a_state_that_no_batch_could_hold(saver, engine, config):
+    talk = [HumanMessage(f"{number} " + "x" * 100_000, id=str(number)) for number in range(150)]
+    first = await Run(saver, config).step(talk=talk)
+    engine._on.records.caches.forget(config["configurable"]["thread_id"])
+    found = await saver.aget_tuple(first)
+    assert found.checkpoint["channel_values"]["talk"] == talk
+    await saver.aput_writes(first, [("more", [*talk[::-1], "end"])], "task")
+    assert (await saver.aget_tuple(first)).pending_writes[0][2] == [*talk[::-1], "end"]
+
+
+async def test_a_single_value_that_is_too_big_is_refused_and_leaves_nothing(saver, config):
+    with pytest.raises(InvalidInputError, match="8380416"):
+        await Run(saver, config).step(blob=b"x" * 9_000_000)
+    assert await saver.aget_tuple(config) is None

@@ -9,7 +9,6 @@ is part of the key under which what was read is kept.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -21,11 +20,12 @@ from aiecs.core.errors import ArchiveError, ArchiveUnavailableError
 from aiecs.core.interface.store import MAX_INTEGER, Batch, Get, GuardFailed, Put, RequireEquals
 from aiecs.core.lru import SizedLru
 from aiecs.domain.context.asked import Asked, patience
+from aiecs.domain.context.lives import joined, left, without_erased
 from aiecs.domain.context.messages import Row, decode_items
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.session_record import ARCHIVED, NOTHING_ARCHIVED, TRIMMED_ARCHIVED
 from aiecs.domain.context.sessions import place_of
-from aiecs.domain.context.unshipped import Unshipped, erased_user, unshipped
+from aiecs.domain.context.unshipped import Unshipped, unshipped
 
 _CACHE_BYTES = 16 * 1024 * 1024
 _MOST_NAMES = 65_536
@@ -147,7 +147,8 @@ class Earlier:
         """What waits for the archive, of lives of which that tells whose they are."""
         self._note_gap()
         told = {*waiting.sure} if session.ended else {*waiting.sure, session.incarnation}
-        lives = [life for life in _left(waiting.lives, waiting) if life.incarnation in told]
+        there = left(waiting.lives, waiting.erasure)
+        lives = [life for life in there if life.incarnation in told]
         known = _between(waiting.messages, _visible(lives, session), session, span)
         return span.cut(self._decoded(session, known))
 
@@ -162,14 +163,11 @@ class Earlier:
         if insist and not waiting.whole:
             raise ArchiveUnavailableError("more waits for the archive than can be read in time")
         asked = Asked(self._reader, waiting.base, self._timeout, insist=insist)
-        lives = dict(waiting.lives)
+        lives = waiting.lives
         if session.mark not in (NOTHING_ARCHIVED, TRIMMED_ARCHIVED):
-            for life in await asked.lives(_wanted(session, (), span), span.limit):
-                newer = lives.get(life.incarnation, life)
-                user, gone = newer.user_id or life.user_id, newer.gone or life.gone
-                lives[life.incarnation] = Life(life.incarnation, user, gone)
-        lives = await self._without_erased(lives)
-        visible = _visible(_left(lives, waiting), session)
+            lives = joined(lives, await asked.lives(_wanted(session, (), span), span.limit))
+        lives = await without_erased(self._runtime, lives)
+        visible = _visible(left(lives, waiting.erasure), session)
         archived, whole = await asked.messages(_wanted(session, visible, span), span.limit)
         known = _between(waiting.messages, visible, session, span)
         found = {message[:2]: message for message in [*archived, *known]}
@@ -177,15 +175,6 @@ class Earlier:
         rows = self._decoded(session, [found[place] for place in sorted(found)])
         cut = span.cut(rows)
         return cut, whole and len(cut) == len(rows)
-
-    async def _without_erased(self, lives: dict[str, Life]) -> dict[str, Life]:
-        """Those of users who were deleted are gone, also while the archive still has them."""
-        owners = sorted({life.user_id for life in lives.values() if life.user_id})
-        found = await asyncio.gather(*(erased_user(self._runtime, user) for user in owners))
-        for erasure in found:
-            for incarnation in () if erasure is None else erasure.covered(lives.values()):
-                lives[incarnation] = lives[incarnation]._replace(gone=True)
-        return lives
 
     async def _session(self, session_id: str, hot: Hot) -> _Session:
         wanted = Batch(*place_of(session_id), (Get("", ("~i", "u", ARCHIVED)),))
@@ -260,12 +249,6 @@ def _visible(lives: Iterable[Life], session: _Session) -> list[str]:
     if session.incarnation and session.incarnation not in shown:
         shown.append(session.incarnation)
     return shown
-
-
-def _left(lives: dict[str, Life], waiting: Unshipped) -> list[Life]:
-    """All lives but those that were deleted, whether or not the archive knows that already."""
-    covered = () if waiting.erasure is None else waiting.erasure.covered(lives.values())
-    return [life for life in lives.values() if life.incarnation not in covered]
 
 
 def _wanted(session: _Session, visible: Sequence[str], span: Span) -> Wanted:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from aiecs.core.errors import LifecycleError
 from aiecs.core.interface.store import IndexRange
 from aiecs.domain.context.indexes import THREADS, pages
 from aiecs.domain.context.thread_state.copying import Copying
@@ -21,10 +22,22 @@ _PAGE = 100
 class Threads:
     """The threads of one engine: their records, and what is done with whole threads."""
 
-    def __init__(self, runtime: Runtime, records: ThreadRecords) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        records: ThreadRecords,
+        past: Callable[[], ThreadRecords] | None = None,
+    ) -> None:
         self._runtime = runtime
+        self._past = past
         self.records = records
         self.pruning = Pruning(records)
+
+    def with_past(self) -> ThreadRecords:
+        """Their records, and those that only the archive has; `LifecycleError` without one."""
+        if self._past is None:
+            raise LifecycleError("there is no archive: give archive=, or set CLICKHOUSE_ENABLED")
+        return self._past()
 
     async def ids(self) -> AsyncIterator[str]:
         """The ids of all threads, the latest activity first (as it is indexed: to the minute)."""
@@ -49,4 +62,4 @@ class Threads:
 def threads_of(engine: ContextEngine) -> Threads:
     """Those of an open engine; `LifecycleError` when it is not open."""
     services = engine._on
-    return Threads(services.runtime, services.records)
+    return Threads(services.runtime, services.records, services.past)

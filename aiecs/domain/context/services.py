@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from aiecs.core.archiving import Archiving
 from aiecs.core.errors import StoreError
 from aiecs.core.interface.store import Store
 from aiecs.domain.context.agent_conversations import AgentConversations
+from aiecs.domain.context.asked import patience
 from aiecs.domain.context.checkpoints import Checkpoints
 from aiecs.domain.context.cold import Cold
 from aiecs.domain.context.configuration import (
@@ -32,7 +35,9 @@ from aiecs.domain.context.tail_cache import TailCache
 from aiecs.domain.context.task_contexts import TaskContexts
 from aiecs.domain.context.thread_state.cache import Caches
 from aiecs.domain.context.thread_state.listing import GraphCheckpoints
+from aiecs.domain.context.thread_state.past import Pasts
 from aiecs.domain.context.thread_state.thread_records import ThreadRecords
+from aiecs.domain.context.thread_state.with_past import WithPast
 from aiecs.domain.context.threads import Threads
 
 logger = logging.getLogger("aiecs")
@@ -51,6 +56,7 @@ class Services:
     task_contexts: TaskContexts
     checkpoints: Checkpoints
     records: ThreadRecords
+    past: Callable[[], ThreadRecords] | None
     agents: AgentConversations
     deletions: Deletions
     maintenance: Maintenance
@@ -100,6 +106,10 @@ def build(
     earlier = None if reader is None else Earlier(runtime, reader, cold_seconds)
     erasures = None if archiving is None else Erasures(runtime, archiving)
     cold = Cold(runtime, archiving, earlier)
+    past = None
+    if reader is not None:
+        pasts = Pasts(runtime, reader, patience(cold_seconds, insist=True))
+        past = partial(WithPast, runtime, threads, pasts)
     return Services(
         runtime=runtime,
         sessions=sessions,
@@ -108,6 +118,7 @@ def build(
         task_contexts=TaskContexts(runtime, sessions),
         checkpoints=Checkpoints(runtime, threads, GraphCheckpoints(records)),
         records=records,
+        past=past,
         agents=AgentConversations(runtime, sessions),
         deletions=Deletions(runtime, erasures),
         maintenance=Maintenance(runtime, monitor, cache, cold, concerns=concerns),

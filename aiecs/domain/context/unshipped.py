@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
 from aiecs.core.cold import ColdMessage, Life
-from aiecs.core.erasure import GONE, GONE_BY, Erasure, erasure_of, name_of
+from aiecs.core.erasure import GONE, GONE_BY, Erasure, Subject, erasure_of, name_of
 from aiecs.core.errors import CorruptRecordError
 from aiecs.core.events import OUTBOX, About, Told, told
 from aiecs.core.interface.store import Batch, Get, LogSlice, Read
@@ -43,7 +45,26 @@ async def unshipped(runtime: Runtime, session_id: str, seconds: float) -> Unship
     Page by page backwards, and no further page after so many seconds. What is shipped meanwhile is
     in the archive for whoever looks there afterwards.
     """
-    name, bucket = name_of("session", session_id), bucket_of(session_id)
+    lying = await lying_in_outbox(runtime, "session", session_id, seconds)
+    found = Unshipped(lying.next, lying.base, lying.whole, lying.erasure, {}, set(), [])
+    for event in lying.events:
+        _take(found, event)
+    return found
+
+
+class Lying(NamedTuple):
+    """What the outbox holds of a session or thread, the oldest first; see `Unshipped`."""
+
+    next: int
+    base: int
+    whole: bool
+    erasure: Erasure | None
+    events: list[Told]
+
+
+async def lying_in_outbox(runtime: Runtime, subject: Subject, id_: str, seconds: float) -> Lying:
+    """The newest events of the bucket of a session or thread, as far as they are about it."""
+    name, bucket = name_of(subject, id_), bucket_of(id_)
     ops = (Read(OUTBOX, limit=_FIRST_PAGE), Get(GONE, (name,)), Get(GONE_BY, (name,)))
     log: LogSlice
     log, (gone,), (owner,) = await runtime.read(Batch(bucket, "", ops))
@@ -54,15 +75,16 @@ async def unshipped(runtime: Runtime, session_id: str, seconds: float) -> Unship
         (log,) = await runtime.read(Batch(bucket, "", (read,)))
         items = log.items + items
     whole = log.first <= log.base or not log.items
-    found = Unshipped(next_, log.base, whole, erasure, {}, set(), [])
+    return Lying(next_, log.base, whole, erasure, list(_events_of(subject, id_, items)))
+
+
+def _events_of(subject: Subject, id_: str, items: Iterable[bytes]) -> Iterator[Told]:
+    of_thread = subject == "thread"
     for item in items:
-        try:
+        with suppress(CorruptRecordError):  # the shipper sets it aside
             event = told(item)
-        except CorruptRecordError:  # the shipper sets it aside
-            continue
-        if event.ids[0] == session_id and event.record:
-            _take(found, event)
-    return found
+            if event.ids[0] == id_ and event.record and bool(event.thread) == of_thread:
+                yield event
 
 
 async def erased_user(runtime: Runtime, user_id: str) -> Erasure | None:

@@ -11,18 +11,17 @@ from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import DeltaChannelHistory
 
-from aiecs.core.interface.store import Gather, Get, IndexRange
+from aiecs.core.interface.store import Gather
 from aiecs.domain.context.thread_state import records
 from aiecs.domain.context.thread_state.cache import ThreadCache
 from aiecs.domain.context.thread_state.manifests import Manifest
 from aiecs.domain.context.thread_state.names import member_of, space_of
-from aiecs.domain.context.thread_state.thread_records import ThreadRecords, chunks
+from aiecs.domain.context.thread_state.thread_records import ThreadRecords
 from aiecs.integrations.langgraph.codec import Codec
 from aiecs.integrations.langgraph.config import Where
 from aiecs.integrations.langgraph.values import Decoder, Wanted
 
 _MEMBERS = 10_000
-_FIELDS = 1000
 _FORKS = 32
 _COUNTERS = "counters_since_delta_snapshot"
 
@@ -67,16 +66,12 @@ class DeltaHistory:
         """The checkpoint, and the members of all that came before it, the latest first."""
         space = space_of(at.namespace)
         wanted = Gather("p", (), space, 1, reverse=True)
-        before = IndexRange("p", limit=_MEMBERS, reverse=True, prefix=space)
         if at.checkpoint_id is not None:
-            member = member_of(at.namespace, at.checkpoint_id)
-            wanted = Gather("p", (), members=(member,))
-            before = before._replace(cursor=(member, 0))
-        cache, some, (listed,) = await self._threads.gather(at.thread_id, wanted, before)
+            wanted = Gather("p", (), members=(member_of(at.namespace, at.checkpoint_id),))
+        cache, some, older = await self._threads.before(at.thread_id, wanted, space, _MEMBERS)
         if not some.found:
             return cache, None, []
-        record, _ = records.unpack(some.found[0].record)
-        return cache, record, [name for name, _ in listed if name < some.found[0].member]
+        return cache, records.unpack(some.found[0].record)[0], older
 
     async def _chain(
         self,
@@ -92,13 +87,15 @@ class DeltaHistory:
         while parent is not None and missing:
             member = member_of(at.namespace, parent)
             while member not in stored and members:
-                stored |= await self._records(at.thread_id, members[:size])
+                stored |= await self._threads.rows(at.thread_id, members[:size])
                 members, size = members[size:], _MEMBERS
             found, writes = stored.get(member, (None, None))
             if found is None:
                 break
             record, manifests = records.unpack(found)
-            await self._learn(at.thread_id, decoder, record, manifests, missing)
+            # Of a long list that one of the channels was before it became a delta.
+            nodes = [n for name in missing & manifests.keys() for n in manifests[name].nodes]
+            await self._threads.load_nodes(at.thread_id, decoder.cache.nodes, nodes)
             chain.append(_contribution(decoder, record, manifests, writes, missing))
             missing = missing - chain[-1].values.keys()
             parent = record.parent
@@ -109,36 +106,6 @@ class DeltaHistory:
         _, metadata = self._codec.decode(target.kind, self._codec.unseal(target.data))
         steps = [counts[1] for counts in (metadata.get(_COUNTERS) or {}).values()]
         return 2 * max(steps, default=0) + _FORKS
-
-    async def _records(
-        self, thread_id: str, members: list[str]
-    ) -> dict[str, tuple[bytes | None, bytes | None]]:
-        parts = [tuple(some) for some in chunks(members, _FIELDS)]
-        ops = [Get(key, part) for part in parts for key in ("d", "w")]
-        results = await self._threads.read(thread_id, *ops)
-        rows = zip(parts, results[::2], results[1::2], strict=True)
-        return {
-            member: (record, writes)
-            for part, found, waiting in rows
-            for member, record, writes in zip(part, found, waiting, strict=True)
-        }
-
-    async def _learn(
-        self,
-        thread_id: str,
-        decoder: Decoder,
-        record: records.Checkpoint,
-        manifests: dict[str, Manifest],
-        channels: set[str],
-    ) -> None:
-        """Fetch the nodes of a long list that one of the channels was before it became a delta."""
-        names = [n for name in channels & manifests.keys() for n in manifests[name].nodes]
-        while unknown := [name for name in names if name not in decoder.cache.nodes]:
-            nodes = await self._threads.fetch(thread_id, unknown)
-            decoder.cache.nodes.update(nodes)
-            names = decoder.inner_nodes(nodes.values())
-            if len(nodes) < len(unknown):
-                break
 
 
 def _contribution(

@@ -21,6 +21,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from aiecs.core.errors import InvalidInputError
 from aiecs.domain.context import ContextEngine
 from aiecs.domain.context.graph_threads import Threads, threads_of
+from aiecs.domain.context.thread_state.thread_records import ThreadRecords
 from aiecs.integrations.langgraph import versions
 from aiecs.integrations.langgraph.codec import Codec
 from aiecs.integrations.langgraph.config import where
@@ -47,7 +48,9 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
     and from `allowed_types`; for any other a read raises `BlockedTypeError`, or with
     `on_blocked="warn"` hands out the type's plain data as LangGraph does. A `serde` of your own
     (`EncryptedSerializer`, say) decides for itself what it allows. `ttl`: seconds after its last
-    write at which a thread expires; by default the engine's `checkpoint_ttl`.
+    write at which a thread expires; by default the engine's `checkpoint_ttl`. `include_archived`:
+    what was pruned or has expired is read from the engine's archive; `ArchiveUnavailableError` when
+    that does not answer.
 
     Errors are those of `ContextEngine`: a store that is down raises `StoreError`, within the
     engine's deadline, and is never taken for an empty thread.
@@ -61,6 +64,7 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         allowed_types: AllowedTypes = (),
         on_blocked: OnBlocked = "raise",
         ttl: float | None = None,
+        include_archived: bool = False,
     ) -> None:
         if on_blocked not in ("raise", "warn"):
             raise InvalidInputError(f"on_blocked is 'raise' or 'warn', got {on_blocked!r}")
@@ -71,6 +75,7 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         self.engine = engine
         self._on_blocked: OnBlocked = on_blocked
         self._ttl = None if ttl is None else round(ttl * 1_000_000)
+        self._include_archived = include_archived
         self._codec = Codec(self.serde, on_blocked)
 
     @classmethod
@@ -96,7 +101,13 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
 
     @property
     def _reading(self) -> Reading:
-        return Reading(self._threads.records, self._coding)
+        return Reading(self._records_read, self._coding)
+
+    @property
+    def _records_read(self) -> ThreadRecords:
+        """Where histories are read."""
+        threads = self._threads
+        return threads.with_past() if self._include_archived else threads.records
 
     @property
     def _writing(self) -> Writing:
@@ -137,7 +148,11 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that `config` names, or the latest of its namespace; None without one."""
-        return await self._reading.get(where(config))
+        at = where(config)
+        found = await Reading(self._threads.records, self._coding).get(at)
+        if found is None and self._include_archived:
+            return await self._reading.get(at)
+        return found
 
     async def alist(
         self,
@@ -174,7 +189,7 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """What ancestors have written to channels since their last value, and that value."""
-        history = DeltaHistory(self._threads.records, self._coding)
+        history = DeltaHistory(self._records_read, self._coding)
         return await history.of(where(config), channels)
 
     # --- removing and copying -------------------------------------------------------------------

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from aiecs.core.errors import CorruptRecordError
 from aiecs.domain.context.thread_state import parts
 from aiecs.domain.context.thread_state.cache import Sequence, ThreadCache
-from aiecs.domain.context.thread_state.manifests import Manifest, children_of, parts_of
+from aiecs.domain.context.thread_state.manifests import Manifest, parts_of
 from aiecs.domain.context.thread_state.names import name_of, names_in
 from aiecs.domain.context.thread_state.records import Inline, Parted, Ref, Whole, parted
 from aiecs.integrations.langgraph.codec import MSGPACK, Codec
@@ -140,11 +140,6 @@ class Decoder:
                 self._bodies[name] = body
             elif name not in self._bodies:
                 self.missing[name] = None
-
-    def inner_nodes(self, contents: Iterable[bytes]) -> list[str]:
-        """The nodes that nodes lead to."""
-        found = map(children_of, contents)
-        return [name for names, inner in found if inner for name in names]
 
     def give(self, stored: Mapping[str, bytes]) -> None:
         """What is stored under the names that were missing."""

@@ -19,7 +19,7 @@ from aiecs.core.errors import InvalidInputError
 from aiecs.domain.context.thread_state import records
 from aiecs.domain.context.thread_state.cache import Held, ThreadCache
 from aiecs.domain.context.thread_state.names import member_of
-from aiecs.domain.context.thread_state.thread_records import Content, ThreadRecords
+from aiecs.domain.context.thread_state.thread_records import ThreadRecords
 from aiecs.integrations.langgraph.codec import Codec
 from aiecs.integrations.langgraph.config import Where, where
 from aiecs.integrations.langgraph.reading import Reading
@@ -51,13 +51,13 @@ class Writing:
         await self._learn(at, checkpoint, new_versions)
         tried: list[tuple[Encoder, dict[str, Kept]]] = []
 
-        def make(cache: ThreadCache) -> Content:
+        def make(cache: ThreadCache) -> records.Content:
             encoder = Encoder(self._codec, cache)
             kept = _kept(encoder, at, checkpoint, new_versions)
             tried.append((encoder, kept))
             record = self._record(at, checkpoint, complete, kept)
             nodes = [n for one in kept.values() if one.manifest for n in one.manifest.nodes]
-            return Content(records.pack(record, nodes), encoder.parts)
+            return records.Content(records.pack(record, nodes), encoder.parts, at.checkpoint_id)
 
         await self._threads.put(at.thread_id, member, make, session_id=at.session_id, ttl=self._ttl)
         encoder, kept = tried[-1]
@@ -110,14 +110,14 @@ class Writing:
         if not writes:
             return
 
-        def make(cache: ThreadCache) -> Content:
+        def make(cache: ThreadCache) -> records.Content:
             encoder = Encoder(self._codec, cache)
             kept = tuple(
                 records.Write(WRITES_IDX_MAP.get(channel, n), channel, encoder.keep(value).ref)
                 for n, (channel, value) in enumerate(writes)
             )
             packed = records.pack_writes(records.Writes(task_id, task_path, kept))
-            return Content(packed, encoder.parts)
+            return records.Content(packed, encoder.parts, task_id)
 
         await self._threads.add_writes(at.thread_id, member, make, len(writes), ttl=self._ttl)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from aiecs.core.errors import InvalidInputError
+from aiecs.core.errors import CorruptRecordError, InvalidInputError
 from aiecs.core.interface.store import Gather
 from aiecs.domain.context.thread_state.names import space_of
 from aiecs.domain.context.thread_state.reach import kept_of, names_of_writes, reached
 from aiecs.domain.context.thread_state.thread_records import ThreadRecords, slice_of
 
 _PAGE = 50
+_ATTEMPTS = 8
 
 
 class Copying:
@@ -26,6 +27,7 @@ class Copying:
         if source == target:
             raise InvalidInputError("a thread is copied into another one")
         sent: set[str] = set()
+        lost = 0
         page = Gather("p", ("d", "w"), space_of(None), _PAGE, links="e")
         while True:
             (gathered,) = await self._threads.read(source, page)
@@ -37,6 +39,11 @@ class Copying:
                 names |= names_of_writes(writes)
             needed = sorted(reached(names, gathered.linked) - sent)
             parts = await self._threads.fetch(source, needed)
+            if len(parts) < len(needed):  # somebody has cleaned up meanwhile
+                lost += 1
+                if lost == _ATTEMPTS:
+                    raise CorruptRecordError("a checkpoint has lost a part of its state")
+                continue
             await self._threads.add(target, rows, parts, ttl=ttl)
             sent |= parts.keys()
             if len(gathered.members) < _PAGE:

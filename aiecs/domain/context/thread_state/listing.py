@@ -6,8 +6,9 @@ imported and nothing is built. What was sealed stays so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,12 +23,14 @@ from aiecs.domain.context.thread_state.parts import header_of
 from aiecs.domain.context.thread_state.thread_records import Found, ThreadRecords
 
 _PAGE = 20
+_ATTEMPTS = 3
 _PLAIN = b"0"
 _CONSTRUCTED = range(6)
 _NESTED = 7
 _VALUE = 2
 
 Listed = dict[str, Any]
+T = TypeVar("T")
 
 
 class GraphCheckpoints:
@@ -59,23 +62,38 @@ class GraphCheckpoints:
     async def writes(self, thread_id: str, checkpoint_id: str) -> list[tuple[str, Any]]:
         """The (channel, value) pairs that wait for a checkpoint, in the order of their tasks."""
         wanted = Gather("p", (), members=(member_of("", checkpoint_id),))
-        _, some, _ = await self._threads.gather(thread_id, wanted)
-        stored = some.waiting[0] if some.waiting else None
-        effective = records.effective(records.unpack_writes(stored)) if stored else []
-        refs = [(write.channel, write.value) for _, _, _, write in effective]
-        names = [name for _, ref in refs for name in records.names_of(ref)]
-        contents = await self._threads.fetch(thread_id, names)
-        return [(channel, _value(ref, records.names_of(ref), contents)) for channel, ref in refs]
+
+        async def read() -> list[tuple[str, Any]]:
+            _, some, _ = await self._threads.gather(thread_id, wanted)
+            stored = some.waiting[0] if some.waiting else None
+            effective = records.effective(records.unpack_writes(stored)) if stored else []
+            refs = [(write.channel, write.value) for _, _, _, write in effective]
+            names = [name for _, ref in refs for name in records.names_of(ref)]
+            contents = await self._threads.fetch(thread_id, names)
+            return [(name, _value(ref, records.names_of(ref), contents)) for name, ref in refs]
+
+        return await _settled(read)
 
     async def _page(self, thread_id: str, wanted: Gather) -> list[Listed]:
         return (await self._read(thread_id, wanted))[1]
 
     async def _read(self, thread_id: str, wanted: Gather) -> tuple[list[str], list[Listed]]:
-        cache, some, _ = await self._threads.gather(thread_id, wanted)
-        looked = [(found, dict(_refs(found, cache.nodes))) for found in some.found]
-        names = {n: None for _, refs in looked for _, names in refs.values() for n in names}
-        contents = await self._threads.fetch(thread_id, list(names))
-        return some.members, [_listed(thread_id, *one, contents) for one in looked]
+        async def read() -> tuple[list[str], list[Listed]]:
+            cache, some, _ = await self._threads.gather(thread_id, wanted)
+            looked = [(found, dict(_refs(found, cache.nodes))) for found in some.found]
+            names = {n: None for _, refs in looked for _, names in refs.values() for n in names}
+            contents = await self._threads.fetch(thread_id, list(names))
+            return some.members, [_listed(thread_id, *one, contents) for one in looked]
+
+        return await _settled(read)
+
+
+async def _settled(read: Callable[[], Awaitable[T]]) -> T:
+    """What was read; anew when something of it went between the one round trip and the next."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(CorruptRecordError):
+            return await read()
+    return await read()
 
 
 Refs = dict[str, tuple[records.Ref, list[str]]]

@@ -38,6 +38,7 @@ from aiecs.domain.context.thread_state.thread_records import ThreadRecords, chun
 _PAGE = 200
 _KNOWN = 1000
 _FIELDS = 1000
+_MEMBERS_AT_ONCE = 500
 _ATTEMPTS = 32
 _NAMES_AT_ONCE = 4000
 _VERSION = ("ek", "n", "wn")
@@ -120,9 +121,8 @@ class Pruning:
             dead = reached(whole.names(set()), whole.nodes)
             dead -= reached(whole.names(gone), whole.nodes)
             size = await self._size(thread_id, dead) if measure else 0
-            if not dry and not await self._remove(thread_id, whole, gone, going, dead):
-                continue
-            return Pruned(len(going), size + sum(whole.every[member].size for member in going))
+            if dry or await self._remove(thread_id, whole, gone, going, dead, wanted=not ancestors):
+                return Pruned(len(going), size + sum(whole.every[member].size for member in going))
         raise ConflictError(f"thread {thread_id!r} is written to all the time")
 
     # --- reading --------------------------------------------------------------------------------
@@ -160,7 +160,14 @@ class Pruning:
     # --- removing -------------------------------------------------------------------------------
 
     async def _remove(
-        self, thread_id: str, whole: _Whole, gone: set[str], going: set[str], dead: set[str]
+        self,
+        thread_id: str,
+        whole: _Whole,
+        gone: set[str],
+        going: set[str],
+        dead: set[str],
+        *,
+        wanted: bool,
     ) -> bool:
         """Whether the thread was as it had been read; else nothing is removed, or names are left.
 
@@ -170,12 +177,14 @@ class Pruning:
         head, first = whole.head, True
         try:
             while members or names:
-                some = members[:_FIELDS]
-                members = members[_FIELDS:]
+                some = members[:_MEMBERS_AT_ONCE]
+                members = members[_MEMBERS_AT_ONCE:]
                 few = [] if members else names[: _NAMES_AT_ONCE - 3 * len(some)]
                 names = names[len(few) :]
-                count = sum(member in going for member in some)
-                head = await self._batch(thread_id, head, some, few, count)
+                checkpoints = [member for member in some if member in going]
+                head, ops = _removing(head, some, few, len(checkpoints))
+                told = checkpoints if wanted else []
+                await self._threads.remove(thread_id, ops, len(checkpoints), told)
                 first = False
         except GuardFailed:
             return False
@@ -184,22 +193,22 @@ class Pruning:
                 self._threads.caches.forget(thread_id)
         return True
 
-    async def _batch(
-        self, thread_id: str, head: Head, members: list[str], names: list[str], checkpoints: int
-    ) -> Head:
-        state = _next(head[0] or b"")
-        ops: list[Op] = [
-            *(RequireEquals("", field, value) for field, value in zip(_VERSION, head, strict=True)),
-            Incr("", {"n": 1, "gn": -checkpoints}),
-            Put("", {"ek": state}),
-        ]
-        if members:
-            fields = tuple(members)
-            ops += [Delete("d", fields), Delete("w", fields), IndexDelete("p", fields)]
-        ops += [Delete("e", tuple(some)) for some in chunks(names, _FIELDS)]
-        await self._threads.apply(thread_id, ops)
-        self._threads.removed(checkpoints)
-        return [state, b"%d" % (int(head[1] or 0) + 1), head[2]]
+
+def _removing(
+    head: Head, members: list[str], names: list[str], checkpoints: int
+) -> tuple[Head, list[Op]]:
+    """What removes these from a thread of that version, and the version that it has then."""
+    state = _next(head[0] or b"")
+    ops: list[Op] = [
+        *(RequireEquals("", field, value) for field, value in zip(_VERSION, head, strict=True)),
+        Incr("", {"n": 1, "gn": -checkpoints}),
+        Put("", {"ek": state}),
+    ]
+    if members:
+        fields = tuple(members)
+        ops += [Delete("d", fields), Delete("w", fields), IndexDelete("p", fields)]
+    ops += [Delete("e", tuple(some)) for some in chunks(names, _FIELDS)]
+    return [state, b"%d" % (int(head[1] or 0) + 1), head[2]], ops
 
 
 def _next(state: bytes) -> bytes:

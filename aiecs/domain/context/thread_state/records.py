@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -83,6 +83,17 @@ class Writes(msgspec.Struct, array_like=True, frozen=True):
     task_id: str
     task_path: str
     writes: tuple[Write, ...]
+
+
+class Content(NamedTuple):
+    """A record and what it is made of, as far as that has to be sent.
+
+    `origin`: of a checkpoint the id of its parent, of writes that of their task.
+    """
+
+    record: bytes
+    parts: dict[str, bytes]
+    origin: str | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -30,8 +30,14 @@ from aiecs.core.interface.store import (
 from aiecs.core.keys import thread_place
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.thread_state.cache import KEY_BYTES, Caches, Known, ThreadCache
+from aiecs.domain.context.thread_state.manifests import children_of
 from aiecs.domain.context.thread_state.names import new_key, space_of
+from aiecs.domain.context.thread_state.records import Content
+from aiecs.domain.context.thread_state.telling import Row, Telling, of_size
 from aiecs.domain.context.threads import Threads
+
+MAX_PART_BYTES = MAX_RECORD_BYTES - 8192
+"""What a value that is not kept by its parts, or one part, may take: 8 MiB less 8 KiB."""
 
 _ATTEMPTS = 8
 _FIELDS_AT_ONCE = 1000
@@ -40,13 +46,6 @@ _BYTES_AT_ONCE = 4 * 1024 * 1024
 _STATE = "ek"
 
 T = TypeVar("T")
-
-
-class Content(NamedTuple):
-    """A record and what it is made of, as far as that has to be sent."""
-
-    record: bytes
-    parts: dict[str, bytes]
 
 
 Make = Callable[[ThreadCache], Content]
@@ -74,6 +73,7 @@ class ThreadRecords:
     def __init__(self, runtime: Runtime, threads: Threads, caches: Caches) -> None:
         self._runtime = runtime
         self._threads = threads
+        self._told = Telling(runtime.events)
         self.caches = caches
 
     # --- writing --------------------------------------------------------------------------------
@@ -88,7 +88,8 @@ class ThreadRecords:
 
         async def attempt(content: Content, guards: tuple[Op, ...]) -> None:
             field = {member: content.record}
-            rest = (*guards, IndexPut("p", {member: 0}), *_puts(content.parts))
+            told = self._told.checkpoint(thread_id, member, content, session_id)
+            rest = (*guards, IndexPut("p", {member: 0}), *_puts(content.parts), *told)
             try:
                 await self._threads.write(
                     thread_id,
@@ -109,7 +110,7 @@ class ThreadRecords:
             else:
                 self._runtime.counters.add("checkpoints", 1)
 
-        await self._write(thread_id, make, attempt)
+        await self._write(thread_id, make, attempt, ttl)
 
     async def add_writes(
         self, thread_id: str, member: str, make: Make, count: int, *, ttl: int | None
@@ -118,16 +119,18 @@ class ThreadRecords:
 
         async def attempt(content: Content, guards: tuple[Op, ...]) -> None:
             extend = (Extend("w", {member: content.record}), IndexPut("p", {member: 0}))
-            ops = (*guards, *extend, *_puts(content.parts))
+            told = self._told.writes(thread_id, member, content)
+            ops = (*guards, *extend, *_puts(content.parts), *told)
             await self._threads.write(thread_id, Incr("", {"wn": count}), *ops, ttl=ttl)
 
-        await self._write(thread_id, make, attempt)
+        await self._write(thread_id, make, attempt, ttl)
 
     async def _write(
         self,
         thread_id: str,
         make: Make,
         attempt: Callable[[Content, tuple[Op, ...]], Awaitable[None]],
+        ttl: int | None,
     ) -> None:
         for _ in range(_ATTEMPTS):
             cache = self.caches.get(thread_id) or await self._open(thread_id)
@@ -135,7 +138,8 @@ class ThreadRecords:
             content = make(cache)
             _check(content)
             try:
-                await attempt(content, _guards(known))
+                left = await self._send_ahead(thread_id, known, content, ttl)
+                await attempt(left, _guards(known))
             except GuardFailed:
                 self.caches.forget(thread_id)  # cleaned up, removed or begun anew meanwhile
                 continue
@@ -146,10 +150,23 @@ class ThreadRecords:
             return
         raise ConflictError(f"thread {thread_id!r} is cleaned up or removed all the time")
 
+    async def _send_ahead(
+        self, thread_id: str, known: Known, content: Content, ttl: int | None
+    ) -> Content:
+        """Store parts that one batch could not hold with the record; what is left to be stored."""
+        parts = content.parts
+        if len(content.record) + sum(map(len, parts.values())) <= _BYTES_AT_ONCE:
+            return content
+        for some in of_size(parts, _BYTES_AT_ONCE, _FIELDS_AT_ONCE):
+            ops = (*_puts(some), *self._told.parts(thread_id, some))
+            await self._threads.write(thread_id, *_guards(known), *ops, ttl=ttl)
+            known.state = known.state or known.key
+        return content._replace(parts={})
+
     async def add(
         self,
         thread_id: str,
-        rows: Sequence[tuple[str, bytes | None, bytes | None]],
+        rows: Sequence[Row],
         parts: dict[str, bytes],
         *,
         ttl: int | None,
@@ -159,8 +176,9 @@ class ThreadRecords:
         `parts` are what they refer to, and go first where one batch could not hold them.
         """
         key = Put("", {_STATE: new_key()}, if_absent="skip")
-        for some in _of_size(parts, _BYTES_AT_ONCE):
-            await self._threads.write(thread_id, key, *_puts(some), ttl=ttl)
+        for some in of_size(parts, _BYTES_AT_ONCE, _FIELDS_AT_ONCE):
+            told = self._told.parts(thread_id, some)
+            await self._threads.write(thread_id, key, *_puts(some), *told, ttl=ttl)
         members = tuple(row[0] for row in rows)
         if not members:
             return
@@ -171,15 +189,19 @@ class ThreadRecords:
         ops: list[Op] = [IndexPut("p", dict.fromkeys(members, 0))]
         ops += [Put(name, fields) for name, fields in (("d", found), ("w", waiting)) if fields]
         count = Incr("", {"n": 1, "gn": new, "wn": len(waiting)})
-        await self._threads.write(thread_id, count, *ops, ttl=ttl)
+        copied = self._told.copied(thread_id, rows)
+        await self._threads.write(thread_id, count, *ops, *copied, ttl=ttl)
         self._runtime.counters.add("checkpoints", new)
 
-    async def apply(self, thread_id: str, ops: Sequence[Op]) -> None:
-        """A batch of the caller's own, on a thread that is there; its life is not prolonged."""
-        await self._runtime.apply(Batch(*thread_place(thread_id), tuple(ops)))
+    async def remove(
+        self, thread_id: str, ops: Sequence[Op], checkpoints: int, wanted: Sequence[str] = ()
+    ) -> None:
+        """A batch that removes so many checkpoints; the thread's life is not prolonged.
 
-    def removed(self, checkpoints: int) -> None:
-        """Count checkpoints that are gone."""
+        `wanted` are the members of those that somebody wanted gone, from the archive too.
+        """
+        told = self._told.removed(thread_id, wanted)
+        await self._runtime.apply(Batch(*thread_place(thread_id), (*ops, *told)))
         self._runtime.counters.add("checkpoints", -checkpoints)
 
     async def _open(self, thread_id: str) -> ThreadCache:
@@ -214,6 +236,41 @@ class ThreadRecords:
         cache.nodes.update(gathered.linked)
         self.caches.put(thread_id, cache)
         return cache, slice_of(gathered), results
+
+    async def load_nodes(
+        self, thread_id: str, nodes: dict[str, bytes], names: Sequence[str]
+    ) -> None:
+        """Add to `nodes` those of these names, and all that they lead to, level by level."""
+        wanted = list(names)
+        while unknown := [name for name in wanted if name not in nodes]:
+            found = await self.fetch(thread_id, unknown)
+            nodes.update(found)
+            read = map(children_of, found.values())
+            wanted = [name for children, inner in read if inner for name in children]
+
+    async def before(
+        self, thread_id: str, wanted: Gather, space: str, most: int
+    ) -> tuple[ThreadCache, Slice, list[str]]:
+        """As `gather`, with the members of what came before the one wanted, the latest first."""
+        older = IndexRange("p", limit=most, reverse=True, prefix=space)
+        if wanted.members:
+            older = older._replace(cursor=(wanted.members[0], 0))
+        cache, some, (listed,) = await self.gather(thread_id, wanted, older)
+        at = some.found[0].member if some.found else ""
+        return cache, some, [member for member, _ in listed if member < at]
+
+    async def rows(
+        self, thread_id: str, members: Sequence[str]
+    ) -> dict[str, tuple[bytes | None, bytes | None]]:
+        """Record and writes of each of these members; None for what there is not."""
+        some = [tuple(part) for part in chunks(members, _FIELDS_AT_ONCE)]
+        results = await self.read(thread_id, *(Get(key, part) for part in some for key in "dw"))
+        rows = zip(some, results[::2], results[1::2], strict=True)
+        return {
+            member: (record, writes)
+            for part, found, waiting in rows
+            for member, record, writes in zip(part, found, waiting, strict=True)
+        }
 
     async def members(self, thread_id: str) -> list[str]:
         """The members of all checkpoints of a thread, in their order."""
@@ -255,31 +312,17 @@ def _puts(parts: dict[str, bytes]) -> Iterator[Op]:
         yield Put("e", {name: parts[name] for name in some})
 
 
-def _of_size(parts: dict[str, bytes], most: int) -> Iterator[dict[str, bytes]]:
-    """The parts in groups of about so many bytes."""
-    some: dict[str, bytes] = {}
-    size = 0
-    for name, content in parts.items():
-        if some and (size + len(content) > most or len(some) >= _FIELDS_AT_ONCE):
-            yield some
-            some, size = {}, 0
-        some[name] = content
-        size += len(content)
-    if some:
-        yield some
-
-
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """The items in runs of at most `size`."""
     return (items[at : at + size] for at in range(0, len(items), size))
 
 
 def _check(content: Content) -> None:
-    largest = max(map(len, content.parts.values()), default=0)
-    total = len(content.record) + sum(map(len, content.parts.values()))
-    if max(largest, total) > MAX_RECORD_BYTES:
+    largest = max(len(one) for one in (content.record, *content.parts.values()))
+    if largest > MAX_PART_BYTES:
         raise InvalidInputError(
-            f"a checkpoint and what is new in it take at most {MAX_RECORD_BYTES} bytes, got {total}"
+            f"a value, or an element of a list or dict, takes at most {MAX_PART_BYTES} bytes, "
+            f"got {largest}"
         )
 
 

@@ -47,7 +47,7 @@ class Delivery:
         for table, made in sorted(rows.by_table.items()):
             for part in _parts(made):
                 dead += self._insert(table, part, token, suspect=suspect)
-        return dead
+        return list({one.shipped: one for one in dead}.values())
 
     def _insert(self, table: str, made: list[Made], token: str, *, suspect: bool) -> list[Dead]:
         try:
@@ -93,10 +93,9 @@ def _parts(made: list[Made]) -> list[list[Made]]:
     parts: list[list[Made]] = [[]]
     size = 0
     for one in made:
-        length = len(one.shipped.item)
-        if parts[-1] and (len(parts[-1]) >= MOST_ROWS or size + length > MOST_BYTES):
+        if parts[-1] and (len(parts[-1]) >= MOST_ROWS or size + one.size > MOST_BYTES):
             parts.append([])
             size = 0
         parts[-1].append(one)
-        size += length
+        size += one.size
     return parts

@@ -29,7 +29,6 @@ from aiecs.infrastructure.persistence.archive.delivery import Dead
 from aiecs.infrastructure.persistence.archive.rows import Shipped
 
 _PAGE = 200
-_ABOUT_THREADS = (About.CHECKPOINT, About.WRITES, About.THREAD)
 _ENDINGS = (About.SESSION, About.THREAD, About.USER)
 _DELETED = "deleted"
 
@@ -54,10 +53,9 @@ class Requested:
         return gone and not is_deletion(event)
 
     def _of(self, event: Told) -> Erasure | None:
-        kind = "t" if event.kind in _ABOUT_THREADS else "s"
-        found = self._by_name.get(f"{kind}:{event.ids[0]}")
-        if found is None and event.kind is About.CHECKPOINT and event.ids[2]:
-            return self._by_name.get(f"s:{event.ids[2]}")
+        found = self._by_name.get(f"t:{event.thread}") if event.thread else None
+        if found is None and event.session:
+            return self._by_name.get(f"s:{event.session}")
         return found
 
 

@@ -7,14 +7,23 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
 from aiecs.core.clock import from_micros
-from aiecs.core.cold import ColdMessage, Life, Wanted
+from aiecs.core.cold import (
+    ColdCheckpoint,
+    ColdMessage,
+    Life,
+    ThreadLife,
+    Wanted,
+    WantedCheckpoints,
+)
 from aiecs.core.errors import ArchiveError, ArchiveUnavailableError, LifecycleError
 from aiecs.core.interface.archive import Archive, Row
+from aiecs.infrastructure.persistence.archive import graph_reading
 
 T = TypeVar("T")
 
@@ -117,6 +126,27 @@ class Reader:
             timeout,
         )
         return [session for (session,) in rows]
+
+    async def thread_lives(self, thread_id: str, since: int, timeout: float) -> list[ThreadLife]:
+        """Every incarnation of a thread that the archive knows of, the oldest first."""
+        key = ("thread lives", thread_id, since)
+        ask = partial(graph_reading.thread_lives, self._archive, thread_id, timeout)
+        return await self._ask(key, ask, timeout, patient=True)
+
+    async def checkpoints(
+        self, wanted: WantedCheckpoints, since: int, timeout: float
+    ) -> Sequence[ColdCheckpoint]:
+        """Checkpoints of graphs, the greatest id first."""
+        ask = partial(graph_reading.checkpoints, self._archive, wanted, timeout)
+        return await self._ask((wanted, since), ask, timeout, patient=True)
+
+    async def parts(
+        self, thread_id: str, lives: Sequence[str], names: Sequence[str], timeout: float
+    ) -> dict[str, bytes]:
+        """What records refer to, by name."""
+        key = ("parts", thread_id, tuple(lives), tuple(names))
+        ask = partial(graph_reading.parts, self._archive, thread_id, lives, names, timeout)
+        return await self._ask(key, ask, timeout, patient=True)
 
     async def run(self, work: Callable[[Archive], T], timeout: float) -> T:
         """Something of the caller's own, in a thread of the reader's."""

@@ -14,6 +14,8 @@ from aiecs.core.keys import session_place
 
 _MICROSECONDS = 1_000_000
 _BIRTH_DIGITS = 16
+#: The interface has no method for the end of a thread, nor for state that is kept by its parts.
+_UNTOLD = (About.THREAD, About.GRAPH, About.GRAPH_WRITES, About.GRAPH_PARTS, About.GRAPH_REMOVED)
 _COUNTS = {
     "q": "request_count",
     "e": "error_count",
@@ -36,7 +38,7 @@ async def retold(event: Told, store: Store) -> Append | None:
     Sessions are looked up in the store, for their events tell changes and not states.
     `CorruptRecordError` for what is no such event, a `StoreError` when the store does not answer.
     """
-    if not event.record or event.kind is About.THREAD:
+    if not event.record or event.kind in _UNTOLD:
         return None
     head = await _head(store, event.ids[0]) if event.kind is About.SESSION else {}
     try:

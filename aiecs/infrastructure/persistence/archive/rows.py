@@ -14,7 +14,7 @@ import msgspec
 
 from aiecs.core.clock import parse_time, to_micros
 from aiecs.core.errors import CorruptRecordError
-from aiecs.core.events import About, Told, told
+from aiecs.core.events import About, Told, parts_in, told
 from aiecs.infrastructure.persistence.archive import tables
 from aiecs.infrastructure.persistence.archive.values import FIRST_TIME, LAST_TIME
 
@@ -48,10 +48,11 @@ class Shipped(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A row, and what it was made of."""
+    """A row, what it was made of, and about how many bytes it takes."""
 
     shipped: Shipped
     row: Row
+    size: int
 
 
 class Rows(NamedTuple):
@@ -79,20 +80,34 @@ def rows_of(
             event = told(shipped.item)
             if not event.record:
                 continue
-            table, row = row_of(event)
+            made = _rows_in(event)
         except CorruptRecordError:
             corrupt.append(shipped)
             continue
         # With the item: a store that was set back to an earlier state gives numbers again.
         name = f"{store_id}/{shipped.bucket}/{shipped.number}/".encode() + shipped.item
         # The outbox's own sequence as the version: it rises with every event of the bucket.
-        stamped = stamps(event, event_id_of(name), shipped.number)
-        stamped["store_id"] = store_id
-        stamped |= row
-        if table is tables.CONVERSATIONS or table is tables.TASK_CONTEXTS:
-            stamped["user_id"] = known.get((event.ids[0] or "", event.incarnation), "")
-        by_table[table.name].append(Made(shipped, stamped))
+        stamped = stamps(event, event_id_of(name), shipped.number) | {"store_id": store_id}
+        for number, (table, row) in enumerate(made):
+            if table is tables.CONVERSATIONS or table is tables.TASK_CONTEXTS:
+                row["user_id"] = known.get((event.ids[0] or "", event.incarnation), "")
+            if number:
+                stamped = stamped | {"event_id": event_id_of(b"%d/" % number + name)}
+            size = len(shipped.item) // len(made)
+            by_table[table.name].append(Made(shipped, stamped | row, size))
     return Rows(by_table, corrupt)
+
+
+def _rows_in(event: Told) -> list[tuple[tables.Table, Row]]:
+    """The rows of an event: one, but for parts, of which each has its own."""
+    if event.kind is not About.GRAPH_PARTS:
+        return [row_of(event)]
+    known: Row = {"thread_id": event.ids[0], "session_id": "", "type": _GRAPH}
+    parts = parts_in(event.record)
+    return [
+        (tables.CHECKPOINT_ELEMENTS, {**known, "digest": name, "data": content})
+        for name, content in parts.items()
+    ]
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
@@ -291,13 +306,61 @@ def _writes(event: Told) -> tuple[tables.Table, Row]:
         "checkpoint_id": checkpoint_id,
         "task_id": task_id,
         "writes_data": event.record,
+        "checkpoint_ns": "",
         "type": _RECORD,
+    }
+
+
+def _graph(event: Told) -> tuple[tables.Table, Row]:
+    thread_id, namespace, checkpoint_id, session_id, parent = event.ids
+    return tables.CHECKPOINTS, {
+        **_NO_CHECKPOINT,
+        "thread_id": thread_id,
+        "checkpoint_ns": namespace,
+        "checkpoint_id": checkpoint_id,
+        "parent_checkpoint_id": parent or "",
+        "session_id": session_id or "",
+        "data": event.record,
+        "type": _GRAPH,
+    }
+
+
+def _graph_writes(event: Told) -> tuple[tables.Table, Row]:
+    thread_id, namespace, checkpoint_id, task_id = event.ids
+    return tables.CHECKPOINT_WRITES, {
+        "thread_id": thread_id,
+        "checkpoint_ns": namespace,
+        "checkpoint_id": checkpoint_id,
+        "task_id": task_id,
+        "writes_data": event.record,
+        "type": _GRAPH,
+    }
+
+
+def _graph_removed(event: Told) -> tuple[tables.Table, Row]:
+    thread_id, namespace, checkpoint_id = event.ids
+    return tables.CHECKPOINTS, {
+        **_NO_CHECKPOINT,
+        "thread_id": thread_id,
+        "checkpoint_ns": namespace,
+        "checkpoint_id": checkpoint_id,
+        "type": _REMOVED,
     }
 
 
 #: `core.codec` made it.
 _RECORD = "aiecs"
-_NO_CHECKPOINT: Row = {"checkpoint_id": "", "session_id": "", "data": b"", "metadata": b"{}"}
+#: `domain.context.thread_state.records` made it.
+_GRAPH = "graph"
+_REMOVED = "removed"
+_NO_CHECKPOINT: Row = {
+    "checkpoint_id": "",
+    "checkpoint_ns": "",
+    "parent_checkpoint_id": "",
+    "session_id": "",
+    "data": b"",
+    "metadata": b"{}",
+}
 
 
 def _own_time(time: str | datetime | int) -> Row:
@@ -315,4 +378,7 @@ _MAKERS: dict[About, _Maker] = {
     About.CONVERSATION: _conversation,
     About.CHECKPOINT: _checkpoint,
     About.WRITES: _writes,
+    About.GRAPH: _graph,
+    About.GRAPH_WRITES: _graph_writes,
+    About.GRAPH_REMOVED: _graph_removed,
 }

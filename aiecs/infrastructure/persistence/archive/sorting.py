@@ -8,14 +8,11 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from aiecs.core.errors import CorruptRecordError
-from aiecs.core.events import About, told
+from aiecs.core.events import told
 from aiecs.core.interface.store import Store
 from aiecs.infrastructure.persistence.archive import letters
 from aiecs.infrastructure.persistence.archive.delivery import Dead
 from aiecs.infrastructure.persistence.archive.destination import Destination
-
-_SESSION_AT = {About.CHECKPOINT: 2}
-_OF_THREADS = (About.CHECKPOINT, About.WRITES, About.THREAD)
 
 
 class Letter(NamedTuple):
@@ -62,10 +59,7 @@ def describe(dead: Dead) -> Letter:
     with suppress(CorruptRecordError):
         event = told(item)
         time, kind = event.now, event.kind.name.lower().replace("_", " ")
-        of_thread = event.kind in _OF_THREADS
-        at = _SESSION_AT.get(event.kind, len(event.ids) if of_thread else 0)
-        session = "".join(filter(None, event.ids[at : at + 1]))
-        thread = (event.ids[0] or "") if of_thread else ""
+        session, thread = event.session, event.thread
     return Letter(bucket, number, time, kind, dead.table, dead.reason, len(item), session, thread)
 
 
