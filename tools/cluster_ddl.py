@@ -173,8 +173,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--text-index", action="store_true", help="as text_index=true in the URL")
     parser.add_argument("--ttl-days", type=int, help="as ttl_days= in the URL")
     given = parser.parse_args(arguments)
+    from aiecs.core.errors import InvalidInputError
+
     layout = Layout(given.cluster, given.database)
-    for statement in statements_for(layout, text_index=given.text_index, ttl_days=given.ttl_days):
+    try:
+        found = statements_for(layout, text_index=given.text_index, ttl_days=given.ttl_days)
+    except InvalidInputError as error:
+        parser.error(str(error))
+    for statement in found:
         sys.stdout.write(f"{statement};\n")
     return 0
 

@@ -32,7 +32,6 @@ _EXTRAS = {
     "clickhouse": "clickhouse_connect",
     "chdb": "chdb",
     "langgraph": "langgraph",
-    "tokens": "bpe_openai",
     "zstd": "zstandard",
     "uvloop": "uvloop",
 }

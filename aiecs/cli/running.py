@@ -16,8 +16,10 @@ from aiecs.cli.render import Output
 from aiecs.cli.target import Target, choose_store
 from aiecs.core.errors import (
     ArchiveAuthError,
+    ArchiveInUseError,
     ArchiveUnavailableError,
     ContextEngineError,
+    InvalidInputError,
     StoreAuthError,
     StoreError,
     StoreFullError,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 DEBUG = "AIECS_DEBUG"
 FAILED = 1
+WRONG_USE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 _SOMEBODY_WAITS = 5.0
@@ -53,13 +56,17 @@ class CommandError(Exception):
     """A command cannot do what was asked for; the text says what to do."""
 
 
+class UsageError(CommandError):
+    """What was asked for makes no sense; the text says what would."""
+
+
 def run(work: Coroutine[Any, Any, int | None], output: Output) -> NoReturn:
     """Run a command to its end and leave with its exit code; failures become one line."""
     try:
         with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
             code = runner.run(work) or 0
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         output.remark("interrupted")
         code = INTERRUPTED
     except BrokenPipeError:
@@ -68,7 +75,7 @@ def run(work: Coroutine[Any, Any, int | None], output: Output) -> NoReturn:
         code = BROKEN_PIPE
     except (CommandError, ContextEngineError) as error:
         output.error(explain(error))
-        code = FAILED
+        code = WRONG_USE if isinstance(error, (UsageError, InvalidInputError)) else FAILED
     except OSError as error:
         output.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         code = FAILED
@@ -95,12 +102,13 @@ def explain(error: Exception) -> str:
     """An error, and what to do about it."""
     for kind, advice in _ADVICE.items():
         if isinstance(error, kind):
-            return f"{error}; {advice}"
+            return f"{error}; {advice}" if advice else str(error)
     return str(error) or type(error).__name__
 
 
 _ADVICE: dict[type[Exception], str] = {
     ArchiveAuthError: "check the user and the password in the archive's URL or in the settings",
+    ArchiveInUseError: "",
     ArchiveUnavailableError: "is it running, and is the address right?",
     StoreAuthError: "check the user and the password in the store's URL or in the settings",
     StoreUnavailableError: "is it running, and is the address right? `aiecs doctor` looks closer",

@@ -114,6 +114,10 @@ class ArchiveUnavailableError(ArchiveError):
         self.unexpected = unexpected
 
 
+class ArchiveInUseError(ArchiveUnavailableError):
+    """Another process has the directory of this embedded archive; one at a time can use it."""
+
+
 class ArchiveRowError(ArchiveError):
     """At least one row of the insert cannot be stored; no row was. Others go in without it.
 

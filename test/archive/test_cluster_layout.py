@@ -22,7 +22,7 @@ from support.clickhouse import Bridge, Database
 from support.samples import Sample, samples_in
 
 from aiecs import ContextEngine
-from aiecs.core.errors import ArchiveAuthError, ArchiveQueryError, InvalidInputError
+from aiecs.core.errors import ArchiveAuthError, ArchiveQueryError
 from aiecs.infrastructure.persistence.archive import ClickHouseArchive, gate
 from aiecs.infrastructure.persistence.archive.connection import Connection
 from aiecs.infrastructure.persistence.archive.migrations import MIGRATIONS_TABLE, migrate
@@ -358,5 +358,7 @@ class TestTheCommand:
     def test_names_that_would_end_a_quote_are_refused(self):
         with pytest.raises(SystemExit):
             _tool["main"](["a' b"])
-        with pytest.raises(InvalidInputError):
+        with pytest.raises(SystemExit):
             _tool["main"]([CLUSTER, "a`b"])
+        with pytest.raises(SystemExit):
+            _tool["main"]([CLUSTER, "aiecs", "--ttl-days", "0"])

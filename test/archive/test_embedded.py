@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-SUPPORT = Path(__file__).parents[1]
-PROGRAM = SUPPORT / "support/embedded_archive.py"
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(SUPPORT)}
-
-
-def begin(job: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", PROGRAM, job, *arguments],
-        env=ENVIRONMENT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(job: str, *arguments: str) -> list[str]:
-    with begin(job, *arguments) as process:
-        return process.communicate(timeout=60)[0].splitlines()
+from support.embedded import begin, run
 
 
 @pytest.fixture
@@ -57,7 +36,7 @@ def test_a_second_process_is_told_who_is_in_the_way(url):
 
         (said,) = run("fail", url)
 
-        assert said.startswith("ArchiveUnavailableError chdb://")
+        assert said.startswith("ArchiveInUseError chdb:////")
         assert "one process at a time" in said
         first.stdin.write("\n")
         first.stdin.flush()

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,25 @@ class Processes(Cli):
         if sys.platform != "win32":  # a suite in the background hands down an ignored SIGINT
             options["preexec_fn"] = heed_interrupts
         return subprocess.Popen(command, cwd=self.directory, env=environment, **pipes | options)
+
+    def answered(self, *arguments: str | Path, question: bytes, answer: bytes) -> tuple[int, str]:
+        """On a terminal: what is typed at a question. The exit code, and all that was shown."""
+        ours, theirs = os.openpty()
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+        shown = b""
+        with self.start(*arguments, start_new_session=True, **streams) as process:
+            os.close(theirs)
+            while question not in shown:
+                shown += os.read(ours, 4096)
+            if answer:
+                os.write(ours, answer)
+            else:  # Ctrl-C, from a terminal that is not the suite's
+                process.send_signal(signal.SIGINT)
+            with suppress(OSError):  # Linux's way to say that nobody writes any more
+                while more := os.read(ours, 4096):
+                    shown += more
+        os.close(ours)
+        return process.returncode, shown.decode()
 
     def run(self, arguments: list[str], stdin: bytes, env: dict[str, str]) -> tuple[int, str, str]:
         with self.start(*arguments, env=env) as process:

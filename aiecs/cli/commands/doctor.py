@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiecs.cli import examine, examine_archive
+from aiecs.cli.commands.archive.opening import ArchiveOption
 from aiecs.cli.render import Output
 from aiecs.cli.running import FAILED, JsonOption, StoreOption, run
 from aiecs.cli.target import choose_store
@@ -12,17 +13,19 @@ _MARGIN = 18
 _STYLES = {"ok": "green", "note": "", "warn": "yellow", "fail": "bold red"}
 
 
-def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
+def doctor(
+    store: StoreOption = None, archive: ArchiveOption = None, as_json: JsonOption = False
+) -> None:
     """Examine store, archive and installation; exit code 1 if something must be mended."""
     output = Output(as_json=as_json)
-    run(_examine(output, store), output)
+    run(_examine(output, store, archive), output)
 
 
-async def _examine(output: Output, store: str | None) -> int:
+async def _examine(output: Output, store: str | None, archive: str | None) -> int:
     target = choose_store(store)
     output.remark(f"store: {target.shown} ({target.source})")
     found = [*examine.installation(), examine.settings(), *await examine.store(target)]
-    found += await examine_archive.archive()
+    found += await examine_archive.archive(archive, target)
     failed = any(one.level == "fail" for one in found)
     if output.as_json:
         findings = [one._asdict() for one in found]

@@ -13,6 +13,8 @@ from aiecs.domain.context.earlier import Earlier
 from aiecs.domain.context.groups import read_session
 from aiecs.domain.context.runtime import Runtime
 
+NO_ARCHIVE = "there is no archive: give archive=, or set AIECS_ARCHIVE_URL or CLICKHOUSE_ENABLED"
+
 
 class Cold:
     """The archive of one engine; without one every question ends in `LifecycleError`."""
@@ -48,5 +50,5 @@ class Cold:
 
     def _there(self) -> Archiving:
         if self._archiving is None:
-            raise LifecycleError("there is no archive: give archive=, or set CLICKHOUSE_ENABLED")
+            raise LifecycleError(NO_ARCHIVE)
         return self._archiving

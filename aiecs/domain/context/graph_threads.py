@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiecs.core.errors import LifecycleError
 from aiecs.core.interface.store import IndexRange
+from aiecs.domain.context.cold import NO_ARCHIVE
 from aiecs.domain.context.indexes import THREADS, pages
 from aiecs.domain.context.thread_state.copying import Copying
 from aiecs.domain.context.thread_state.pruning import Pruning
@@ -36,7 +37,7 @@ class Threads:
     def with_past(self) -> ThreadRecords:
         """Their records, and those that only the archive has; `LifecycleError` without one."""
         if self._past is None:
-            raise LifecycleError("there is no archive: give archive=, or set CLICKHOUSE_ENABLED")
+            raise LifecycleError(NO_ARCHIVE)
         return self._past()
 
     async def ids(self) -> AsyncIterator[str]:

@@ -79,12 +79,13 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         self._codec = Codec(self.serde, on_blocked)
 
     @classmethod
-    def from_url(cls, url: str, **options: Any) -> OwnedSaver:
+    def from_url(cls, url: str, *, archive: str | None = None, **options: Any) -> OwnedSaver:
         """A saver with an engine of its own on a store's URL, for `async with` and `with`.
 
-        `options` are those of the saver. The engine is closed at the end of the block.
+        `archive` is the URL of the engine's archive, `options` are those of the saver. The engine
+        is closed at the end of the block.
         """
-        return OwnedSaver(cls, url, options)
+        return OwnedSaver(cls, ContextEngine(store=url, archive=archive), options)
 
     # --- what the methods below share -----------------------------------------------------------
 
@@ -292,9 +293,11 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
 class OwnedSaver:
     """A saver and its engine, open within a block."""
 
-    def __init__(self, kind: type[ContextEngineSaver], url: str, options: dict[str, Any]) -> None:
-        self._engine = ContextEngine(store=url)
-        self._saver = kind(self._engine, **options)
+    def __init__(
+        self, kind: type[ContextEngineSaver], engine: ContextEngine, options: dict[str, Any]
+    ) -> None:
+        self._engine = engine
+        self._saver = kind(engine, **options)
 
     async def __aenter__(self) -> ContextEngineSaver:
         await self._engine.initialize()

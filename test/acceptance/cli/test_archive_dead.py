@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support import servers as real
 from support.archiving import heal, messages, poison, texts, write
-from support.cli import Calls
+from support.cli import Calls, Processes
 from support.clickhouse import NOWHERE, Database
 
 SAID = ["one", "poison 1", "two", "poison 2"]
@@ -67,6 +67,8 @@ def test_a_list_shows_what_and_why_but_no_content(on_file: Dead):
     (one, *_) = on_file.letters()
     assert {"session", "thread"}.isdisjoint(one), "only when they are asked for"
     assert on_file.letters("--table", "context_sessions") == []
+    _, err = on_file.cli("archive", "dead", "list", *on_file.store, "--session", "nobody")
+    assert err.splitlines()[-1] == "no event that was set aside matches"
     out, err = on_file.cli("archive", "dead", "list", *on_file.store, "--ids", "--limit", "1")
     assert out.splitlines()[0].endswith("size\tsession\tthread")
     assert "3 more: --limit 0 shows all" in err
@@ -148,3 +150,23 @@ def test_on_a_terminal_dropping_is_a_question(on_file: Dead, monkeypatch: pytest
 
     assert asked == [f"Drop {count} events that no archive has?" for count in (4, 2)]
     assert on_file.sessions() == ["t", "t"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "left"),
+    [(b"y\n", 0, 0), (b"n\n", 1, 4), (b"\x04", 130, 4), (b"", 130, 4)],
+    ids=["yes", "no", "Ctrl-D", "Ctrl-C"],
+)
+def test_what_is_answered_on_a_terminal_counts(on_file: Dead, answer: bytes, code: int, left: int):
+    terminal = Processes(on_file.cli.directory)
+    question = b"Drop 4 events that no archive has? [y/N]: "
+
+    found, shown = terminal.answered(
+        "archive", "dead", "drop", *on_file.store, question=question, answer=answer
+    )
+
+    assert (found, len(on_file.letters())) == (code, left), shown
+    assert "Abort" not in shown
+    if not left:  # and where there is nothing to drop, nobody is asked
+        out, _ = on_file.cli("archive", "dead", "drop", *on_file.store)
+        assert out == "0 events dropped\n"

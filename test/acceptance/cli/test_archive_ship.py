@@ -192,7 +192,7 @@ def test_mistakes_are_one_line(cli: Calls, file: str):
     _, err = ship(cli, "memory://", NOWHERE, code=1)
     assert "error: a store in memory" in err.splitlines()[-1]
     asyncio.run(write(file, NOWHERE, ["one"]))
-    _, err = ship(cli, file, "sqlite:///a.db", code=1)
+    _, err = ship(cli, file, "sqlite:///a.db", code=2)
     assert "error: an archive is clickhouse://" in err.splitlines()[-1]
     _, err = cli("archive", "ship", "--store", file, code=1)
     assert "error: no archive is named" in err.splitlines()[-1]

@@ -8,6 +8,7 @@ import pytest
 from support.archiving import poison, write
 from support.cli import CHATS, Calls
 from support.clickhouse import NOWHERE, ClickHouses, Database
+from support.embedded import begin
 
 from aiecs.infrastructure.persistence.archive.connection import connect
 from aiecs.infrastructure.persistence.archive.looking import look_at
@@ -123,3 +124,46 @@ def test_the_doctor_on_tables_of_others(cli: Calls, archive_database: Database):
     found = archive_finding(cli, 1, archive_database.url())
 
     assert "did not make" in found["detail"]
+
+
+def test_the_doctor_sees_what_waits_and_what_was_set_aside(
+    cli: Calls, store: str, archive_database: Database
+):
+    url = archive_database.url()
+    poison(url)
+    asyncio.run(write(store, url, ["one", "poison"]))
+
+    def outbox() -> list[str]:
+        found = cli.json("doctor", "--store", store, "--archive", url)["findings"]
+        assert [one["level"] for one in found if one["check"] == "archive"] == ["ok"]
+        return [one["detail"] for one in found if one["check"] == "outbox"]
+
+    assert outbox() == ["nobody ships what waits: `aiecs archive ship` does"]
+    cli("archive", "ship", "--once", "--store", store, "--archive", url, code=1)
+    assert outbox() == ["1 events are set aside: the archive does not take them"]
+
+
+def test_an_embedded_archive_that_an_application_has_open(cli: Calls, store: str, tmp_path):
+    url = f"chdb:///{tmp_path}/archive"
+    asyncio.run(write(store, NOWHERE, ["one"]))
+    with begin("hold", url) as application:
+        assert application.stdout is not None
+        assert application.stdout.readline() == "open\n"
+
+        found = cli.json("doctor", "--store", store, "--archive", url)
+        about = [one["detail"] for one in found["findings"] if one["check"] == "archive"]
+        assert (found["ok"], about) == (
+            True, ["embedded; another process has it open: not looked into"]
+        )  # fmt: skip
+        out, _ = cli("archive", "status", "--store", store, "--archive", url, code=1)
+        assert "another process has this embedded archive open" in out.splitlines()[-1]
+        _, err = cli("archive", "report", "messages", "--archive", url, code=1)
+        assert "error: " in err
+        assert "is the address right" not in err
+        application.communicate("\n", timeout=60)
+
+
+def test_a_directory_that_is_not_there_is_not_called_well(cli: Calls, store: str, tmp_path):
+    cli("import", CHATS, "--store", store)
+    out, _ = cli("archive", "status", "--store", store, "--archive", f"chdb:///{tmp_path}/none")
+    assert out.splitlines()[-1].endswith("is not there yet; it will be made")

@@ -65,8 +65,6 @@ def test_a_session_of_somebody_else_is_refused(cli: Cli):
         (("history", "a"), "error: nothing is stored yet"),
         (("export",), "error: nothing is stored yet"),
         (("sessions", "--store", "sqlite:///no.db"), "error: no.db does not exist"),
-        (("sessions", "--store", "nonsense"), "error: a store is named as scheme://..."),
-        (("sessions", "--store", "mongodb://x"), "error: unknown store 'mongodb'://"),
         (("sessions", "--store", "redis://localhost:1"), "is it running"),
         (("import", str(CHATS), "--store", "redis://localhost:1"), "is it running"),
         (("demo", "--store", "memory://"), "error: the demo ends a process"),
@@ -96,6 +94,19 @@ def test_an_unknown_session_is_told_from_an_empty_one(cli: Cli):
     _, err = cli("history", "nobody", "--store", "sqlite:///a.db", code=1)
 
     assert "error: there is no session 'nobody' in sqlite:///a.db; `aiecs sessions` lists" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sessions", "--store", "nonsense"), "error: a store is named as scheme://..."),
+        (("sessions", "--store", "mongodb://x"), "error: unknown store 'mongodb'://"),
+    ],
+)
+def test_what_makes_no_sense_is_wrong_use(cli: Cli, arguments: tuple[str, ...], message: str):
+    _, err = cli(*arguments, code=2)
+
+    assert err.splitlines()[-1].startswith(message)
 
 
 @pytest.mark.parametrize("arguments", [("nonsense",), ("history",), ("sessions", "--limit", "0")])

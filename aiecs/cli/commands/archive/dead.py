@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -12,7 +13,6 @@ from aiecs.cli.render import Output, plural, stamp
 from aiecs.cli.running import FAILED, CommandError, JsonOption, StoreOption, run
 from aiecs.core.clock import from_micros
 from aiecs.core.interface.finding import size
-from aiecs.core.interface.store import Store
 from aiecs.infrastructure.persistence.archive import letters, sorting
 from aiecs.infrastructure.persistence.archive.opening import destination_in
 from aiecs.infrastructure.persistence.archive.sorting import Letter, Wanted
@@ -56,8 +56,10 @@ async def _list(
     elif found:
         columns = (*_COLUMNS, *(_NAMES if ids else ()))
         output.table(columns, [_row(one, ids=ids) for one in found], optional=("size", "bucket"))
-    else:
+    elif wanted == Wanted():
         output.remark("the archive has taken everything that it was given")
+    else:
+        output.remark("no event that was set aside matches")
     if count > len(found):
         output.remark(f"{count - len(found):,} more: --limit 0 shows all")
 
@@ -120,10 +122,11 @@ def drop(
 
 async def _drop(output: Output, store: str | None, wanted: Wanted, *, yes: bool) -> int:
     async with open_store(store, output) as opened:
-        if not yes and not await _agreed(opened, wanted):
+        count = sum([wanted.holds(sorting.describe(one)) async for one in letters.all_of(opened)])
+        if count and not yes and not _agreed(count):
             output.remark("nothing was dropped")
             return FAILED
-        dropped = await sorting.drop(opened, wanted)
+        dropped = await sorting.drop(opened, wanted) if count else 0
     if output.as_json:
         output.json({"dropped": dropped})
     else:
@@ -131,12 +134,14 @@ async def _drop(output: Output, store: str | None, wanted: Wanted, *, yes: bool)
     return 0
 
 
-async def _agreed(store: Store, wanted: Wanted) -> bool:
+def _agreed(count: int) -> bool:
     if not _is_asked():
         raise CommandError("they would be gone for good: --yes says that this is meant")
-    count = sum([wanted.holds(sorting.describe(one)) async for one in letters.all_of(store)])
-    question = f"Drop {plural(count, 'event')} that no archive has?"
-    return typer.confirm(question, err=True)
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)  # the loop's would wait
+    try:
+        return typer.confirm(f"Drop {plural(count, 'event')} that no archive has?", err=True)
+    finally:
+        signal.signal(signal.SIGINT, heeded)
 
 
 def _is_asked() -> bool:

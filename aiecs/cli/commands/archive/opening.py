@@ -29,7 +29,8 @@ ArchiveOption = Annotated[
     typer.Option(
         OPTION,
         metavar="URL",
-        help="The archive: clickhouse://user:password@host:8123/database, chdb:///directory. "
+        help="The archive: clickhouse://user:password@host:8123/database, chdb:///directory "
+        "(chdb:////absolute/directory). "
         "Without it: AIECS_ARCHIVE_URL, or CLICKHOUSE_* when CLICKHOUSE_ENABLED is true.",
     ),
 ]

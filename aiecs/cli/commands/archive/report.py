@@ -12,7 +12,7 @@ import typer
 
 from aiecs.cli.commands.archive.opening import ArchiveOption, open_archive
 from aiecs.cli.render import Output, one_line, stamp
-from aiecs.cli.running import CommandError, JsonOption, run
+from aiecs.cli.running import JsonOption, UsageError, run
 from aiecs.infrastructure.persistence.archive.reports import REPORTS, Report, Result, run_report
 
 _OPTIONS: Final = {
@@ -44,10 +44,13 @@ def report(
     output = Output(as_json=as_json)
     told = {"days": days, "user_id": user, "session_id": session, "text": text, "limit": limit}
     given = {name: value for name, value in told.items() if value is not None}
-    run(_list(output) if name is None else _show(output, name, given, archive), output)
+    run(_list(output, given) if name is None else _show(output, name, given, archive), output)
 
 
-async def _list(output: Output) -> None:
+async def _list(output: Output, given: dict[str, Any]) -> None:
+    if given:
+        needless = ", ".join(_OPTIONS[one] for one in given)
+        raise UsageError(f"{needless}: of which report? one of {', '.join(REPORTS)}")
     if output.as_json:
         output.json({"reports": [_described(report) for report in REPORTS.values()]})
         return
@@ -88,13 +91,13 @@ async def _show(output: Output, name: str, given: dict[str, Any], url: str | Non
 def _check(name: str, given: dict[str, Any]) -> None:
     """In the words of the command line, before anything is opened."""
     if name not in REPORTS:
-        raise CommandError(f"there is no report {name!r}; there are {', '.join(REPORTS)}")
+        raise UsageError(f"there is no report {name!r}; there are {', '.join(REPORTS)}")
     taken = _taken(REPORTS[name])
     needless = [_OPTIONS[one] for one in given if _OPTIONS[one] not in taken]
     if needless:
-        raise CommandError(f"{name} has no use for {needless[0]}; it takes {', '.join(taken)}")
+        raise UsageError(f"{name} has no use for {needless[0]}; it takes {', '.join(taken)}")
     if name == "search" and "text" not in given:
-        raise CommandError("search needs --text WORDS")
+        raise UsageError("search needs --text WORDS")
     REPORTS[name].checked(given)
 
 

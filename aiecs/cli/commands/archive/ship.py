@@ -175,6 +175,10 @@ def _report(output: Output, state: ArchiveState, missing: str, *, once: bool) ->
             f"{state.dead:,} dead"
         )
     if once and missing:
-        output.error(f"not all is in: {missing}")
+        known = state.waiting or state.dead
+        said = "not all is in" if known else "whether all is in cannot be told"
+        output.error(f"{said}: {missing}")
         return FAILED
+    if state.waiting and (wrong := state.alarm or state.trouble):
+        output.remark(f"what waits is not in because: {wrong}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from aiecs.cli.backlog import backlog_of, issues_with
 from aiecs.cli.commands.archive.opening import (
     ArchiveOption,
     choose_archive,
@@ -13,13 +14,11 @@ from aiecs.cli.commands.archive.opening import (
 from aiecs.cli.render import Output
 from aiecs.cli.running import FAILED, JsonOption, StoreOption, quieten_the_driver, run
 from aiecs.core.archiving import ArchiveState
-from aiecs.core.errors import ArchiveError, ArchiveUnavailableError
+from aiecs.core.errors import ArchiveError, ArchiveInUseError, ArchiveUnavailableError
 from aiecs.core.interface.finding import size
 from aiecs.core.settings import load_settings
-from aiecs.domain.context.archive_health import issues_of
 from aiecs.infrastructure.persistence.archive import leases
 from aiecs.infrastructure.persistence.archive.looking import look_at
-from aiecs.infrastructure.persistence.archive.opening import archiving_to
 from aiecs.infrastructure.persistence.archive.url import Address, address_of
 
 _OWN = ("shipped", "failures", "breaker", "trouble", "alarm")
@@ -44,30 +43,32 @@ async def _status(output: Output, store: str | None, option: str | None) -> int:
     settings = replace(load_settings(), archive_ship=False)
     async with open_store(store, output) as opened:
         output.remark(f"archive: {address.name} ({source})")
-        state = await archiving_to(url, opened, settings).state()
-        shipped = await leases.held(opened)
-    state = await asyncio.to_thread(_with_what_is_there, address, state)
-    issues = issues_of(state)
-    if state.waiting and not shipped and not (state.trouble or state.alarm):
-        issues.append("nobody ships what waits: `aiecs archive ship` does")
-    _show(output, address.name, state, shipped, issues)
+        state, shipped = await backlog_of(opened, url, settings)
+    state, note = await asyncio.to_thread(_with_what_is_there, address, state)
+    issues = issues_with(state, shipped)
+    _show(output, address.name, state, shipped, issues, note)
     return FAILED if issues else 0
 
 
-def _with_what_is_there(address: Address, state: ArchiveState) -> ArchiveState:
+def _with_what_is_there(address: Address, state: ArchiveState) -> tuple[ArchiveState, str]:
+    """The state with what a look at the archive adds to it, and what is no trouble but unknown."""
     try:
-        look_at(address)
+        sight = look_at(address)
+    except ArchiveInUseError:
+        return state, "another process has this embedded archive open, so it was not looked into"
     except ArchiveUnavailableError as error:
-        return state._replace(breaker="open", trouble=str(error))
+        return state._replace(breaker="open", trouble=str(error)), ""
     except ArchiveError as error:
-        return state._replace(alarm=str(error))
-    return state
+        return state._replace(alarm=str(error)), ""
+    return state, "" if sight else f"{address.name} is not there yet; it will be made"
 
 
-def _show(output: Output, name: str, state: ArchiveState, shipped: int, issues: list[str]) -> None:
+def _show(  # noqa: PLR0917 - what is shown
+    output: Output, name: str, state: ArchiveState, shipped: int, issues: list[str], note: str
+) -> None:
     told = {key: value for key, value in state._asdict().items() if key not in _OWN}
     if output.as_json:
-        head = {"archive": name, "degraded": bool(issues), "issues": issues}
+        head = {"archive": name, "degraded": bool(issues), "issues": issues, "note": note}
         output.json({**head, **told, "groups_shipped": shipped, "groups": leases.GROUPS})
         return
     rows = [
@@ -81,5 +82,7 @@ def _show(output: Output, name: str, state: ArchiveState, shipped: int, issues: 
         output.line(f"{label:<21}{text}")
     for issue in issues:
         output.line(f"-> {issue}", "yellow")
-    if not issues:
+    if note:
+        output.line(f"note: {note}")
+    elif not issues:
         output.line("all is well", "bold")

@@ -33,7 +33,8 @@ async def wait_until_in(
             left = {bucket: log.next for bucket, log in ends.items() if log.base < log.next}
             await _emptied(store, left, hurry)
     except TimeoutError:
-        where = f"{len(left)} outboxes are not in the archive yet" if left else "not even read"
+        count = "one outbox is" if len(left) == 1 else f"{len(left)} outboxes are"
+        where = f"{count} not in the archive yet" if left else "not even read"
         raise ArchiveUnavailableError(f"after {timeout:g} s: {where}") from None
     dead = sum([letter.shipped.bucket in wanted async for letter in letters.all_of(store)])
     if dead:

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiecs.core.errors import (
@@ -18,6 +17,7 @@ from aiecs.core.errors import (
     MissingExtraError,
 )
 from aiecs.core.interface.archive import Row
+from aiecs.infrastructure.persistence.archive.embedded import open_embedded, open_embedded_reader
 from aiecs.infrastructure.persistence.archive.url import Address
 from aiecs.infrastructure.persistence.archive.values import is_text
 
@@ -50,9 +50,9 @@ class Connection:
         self._process = os.getpid()
         self._transport: Transport | None = None
         self._read_only = {"readonly": 2} if address.path is None else {}
-        self._client = _embedded(address) if address.path is not None else self._over_http()
+        self._client = open_embedded(address) if address.path is not None else self._over_http()
         # chDB keeps that setting for a whole handle: whoever reads has one of its own there.
-        self._reader = self._client if address.path is None else _embedded_reader(address)
+        self._reader = self._client if address.path is None else open_embedded_reader(address)
         self._reading = threading.Lock()
         self._spoilt = False
 
@@ -155,7 +155,7 @@ class Connection:
 
     def _renew_reader(self) -> None:
         old = self._reader
-        self._reader = _embedded_reader(self.address)
+        self._reader = open_embedded_reader(self.address)
         self._reader.database = old.database
         with suppress(Exception):  # it is of no use any more
             old.close()
@@ -245,25 +245,6 @@ def _server(address: Address, transport: Transport) -> Client:
         tz_mode="aware",
         client_name="aiecs",
     )
-
-
-def _embedded(address: Address) -> Client:
-    import clickhouse_connect
-
-    path = Path(address.path or "")
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _opening:
-        return clickhouse_connect.get_client(interface="chdb", path=str(path), tz_mode="aware")
-
-
-def _embedded_reader(address: Address) -> Client:
-    reader = _embedded(address)
-    reader.command("SET readonly = 2")
-    return reader
-
-
-#: The engine itself is opened by the first handle, and is not made for two at once.
-_opening = threading.Lock()
 
 
 def _bound(query: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:

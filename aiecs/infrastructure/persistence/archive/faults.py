@@ -21,6 +21,7 @@ from aiecs.core.errors import (
     ArchiveSchemaError,
     ArchiveUnavailableError,
 )
+from aiecs.infrastructure.persistence.archive.embedded import in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,11 +102,7 @@ def _occupied(text: str, what: str) -> ArchiveError:
             f"{what}: this process has another embedded archive open, and chDB can open only one "
             "directory in a process at a time"
         )
-    return ArchiveUnavailableError(
-        f"{what} cannot be opened: one process at a time can use an embedded archive's directory, "
-        "and another one seems to; close it there, or use a ClickHouse server",
-        unexpected=True,
-    )
+    return in_use(what)
 
 
 def _is_untrusted(error: BaseException) -> bool:

@@ -292,7 +292,7 @@ _ALL: Final = (
         ),
         _fixed(_COSTS),
         ("model", "user_id"),
-        "tokens",
+        "cost_usd",
     ),
     Report(
         "errors",

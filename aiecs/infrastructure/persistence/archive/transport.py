@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -25,6 +26,7 @@ from urllib3 import (
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
+from aiecs.core.errors import ArchiveAuthError
 from aiecs.infrastructure.persistence.archive.url import Address
 
 _CONNECTIONS = 16
@@ -51,6 +53,8 @@ class Transport(PoolManager):
     """The connections to one server."""
 
     def __init__(self, address: Address) -> None:
+        if address.ca and not Path(address.ca).is_file():
+            raise ArchiveAuthError(f"{address.name}: there is no file {address.ca} (ca=)")
         options = get_pool_manager_options(ca_cert=address.ca, verify=True, maxsize=_CONNECTIONS)
         super().__init__(**options)
         self._used: WeakSet[HTTPConnection] = WeakSet()

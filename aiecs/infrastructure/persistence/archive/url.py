@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from aiecs.core.errors import InvalidInputError
 from aiecs.core.secret import Secret
@@ -19,7 +19,7 @@ SCHEMES: Final = ("clickhouse", "clickhouses", "chdb")
 
 _USAGE: Final = (
     "an archive is clickhouse://user:password@host:port/database, the same with clickhouses:// "
-    "for TLS, or chdb:///directory"
+    "for TLS, or chdb:///relative/directory, chdb:////absolute/directory"
 )
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _NOT_OURS = frozenset({"system", "information_schema"})
@@ -58,7 +58,8 @@ class Address:
     def name(self) -> str:
         """The address without secrets."""
         if self.path is not None:
-            return f"chdb://{self.path}/{self.database}"
+            other = "" if self.database == _CHDB_DATABASE else f"?database={self.database}"
+            return f"chdb:///{quote(self.path)}{other}"
         scheme = "clickhouses" if self.secure else "clickhouse"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}/{self.database}"
