@@ -193,7 +193,7 @@ async def test_a_serializer_of_ones_own_is_taken_as_it_is(engine, config):
 
 
 async def test_a_server_that_is_down_is_no_empty_thread(servers, config):
-    server = servers.start(next(iter(["valkey"])))
+    server = servers.start("valkey")
     async with ContextEngine(store=server.url, operation_timeout=1) as engine:
         saver = ContextEngineSaver(engine)
         run = Run(saver, config)

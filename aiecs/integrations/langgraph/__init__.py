@@ -1,9 +1,9 @@
-"""LangGraph: checkpoints of graphs, on any store of ContextEngine.
+"""LangGraph: checkpoints of graphs and long-term memory, on any store of ContextEngine.
 
 from aiecs.integrations.langgraph import ContextEngineSaver
 
 async with ContextEngineSaver.from_url("sqlite:///agents.db") as saver:
-graph = builder.compile(checkpointer=saver)
+    graph = builder.compile(checkpointer=saver)
 """
 
 from importlib.util import find_spec
@@ -14,6 +14,7 @@ if find_spec("langgraph") is None:
     raise MissingExtraError("the LangGraph saver", "langgraph")
 
 from aiecs.integrations.langgraph.saver import ContextEngineSaver
+from aiecs.integrations.langgraph.store import ContextEngineStore
 from aiecs.integrations.langgraph.strict import BlockedTypeError
 
-__all__ = ["BlockedTypeError", "ContextEngineSaver"]
+__all__ = ["BlockedTypeError", "ContextEngineSaver", "ContextEngineStore"]

@@ -27,6 +27,7 @@ from aiecs.integrations.langgraph.codec import Codec
 from aiecs.integrations.langgraph.config import where
 from aiecs.integrations.langgraph.delta import DeltaHistory
 from aiecs.integrations.langgraph.loop import Portal, portal_of
+from aiecs.integrations.langgraph.owned import Owned
 from aiecs.integrations.langgraph.reading import Query, Reading
 from aiecs.integrations.langgraph.strict import OnBlocked
 from aiecs.integrations.langgraph.writing import Writing
@@ -79,13 +80,16 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         self._codec = Codec(self.serde, on_blocked)
 
     @classmethod
-    def from_url(cls, url: str, *, archive: str | None = None, **options: Any) -> OwnedSaver:
+    def from_url(
+        cls, url: str, *, archive: str | None = None, **options: Any
+    ) -> Owned[ContextEngineSaver]:
         """A saver with an engine of its own on a store's URL, for `async with` and `with`.
 
         `archive` is the URL of the engine's archive, `options` are those of the saver. The engine
         is closed at the end of the block.
         """
-        return OwnedSaver(cls, ContextEngine(store=url, archive=archive), options)
+        engine = ContextEngine(store=url, archive=archive)
+        return Owned(cls(engine, **options), engine)
 
     # --- what the methods below share -----------------------------------------------------------
 
@@ -288,34 +292,3 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
     ) -> None:
         """As `aprune`."""
         self._portal.call(self.aprune(thread_ids, strategy=strategy, keep_last=keep_last))
-
-
-class OwnedSaver:
-    """A saver and its engine, open within a block."""
-
-    def __init__(
-        self, kind: type[ContextEngineSaver], engine: ContextEngine, options: dict[str, Any]
-    ) -> None:
-        self._engine = engine
-        self._saver = kind(engine, **options)
-
-    async def __aenter__(self) -> ContextEngineSaver:
-        await self._engine.initialize()
-        return self._saver
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._engine.close()
-
-    def __enter__(self) -> ContextEngineSaver:
-        portal = portal_of(self._engine)
-        try:
-            portal.call(self._engine.initialize())
-        except BaseException:
-            portal.end()
-            raise
-        return self._saver
-
-    def __exit__(self, *_: object) -> None:
-        portal = portal_of(self._engine)
-        portal.call(self._engine.close())
-        portal.end()
