@@ -15,6 +15,7 @@ from aiecs.cli.commands.export import export
 from aiecs.cli.commands.history import history
 from aiecs.cli.commands.import_ import import_
 from aiecs.cli.commands.sessions import sessions
+from aiecs.cli.commands.threads import threads
 
 app = typer.Typer(
     name="aiecs",
@@ -30,6 +31,7 @@ app.command("export", short_help="Write sessions as lines of JSON.")(export)
 app.command("sessions", short_help="List sessions.")(sessions)
 app.command("history", short_help="Show a session's messages.")(history)
 app.command("doctor", short_help="Examine store and installation.")(doctor)
+app.add_typer(threads, name="threads", short_help="Look into threads of graphs.")
 app.add_typer(archive, name="archive", short_help="Look into the archive.")
 
 

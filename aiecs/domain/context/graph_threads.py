@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiecs.core.errors import LifecycleError
-from aiecs.core.interface.store import IndexRange
+from aiecs.core.interface.store import Get, IndexRange
 from aiecs.domain.context.cold import NO_ARCHIVE
 from aiecs.domain.context.indexes import THREADS, pages
 from aiecs.domain.context.thread_state.copying import Copying
+from aiecs.domain.context.thread_state.overview import check_free, history_of, notes_of
 from aiecs.domain.context.thread_state.pruning import Pruning
 
 if TYPE_CHECKING:
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from aiecs.domain.context.thread_state.thread_records import ThreadRecords
 
 _PAGE = 100
+
+
+class Listed(NamedTuple):
+    """A thread: its checkpoints, its session ("" for none), its last write (microseconds)."""
+
+    thread_id: str
+    checkpoints: int
+    session_id: str
+    last: int
 
 
 class Threads:
@@ -58,6 +68,30 @@ class Threads:
     async def copy(self, source: str, target: str, *, ttl: int | None) -> None:
         """Copy all checkpoints and writes of a thread into another."""
         await Copying(self.records).copy(source, target, ttl=ttl)
+
+    async def fork(self, source: str, checkpoint_id: str, target: str) -> int:
+        """Begin a thread with a checkpoint of another and all that led to it; how many it has.
+
+        `InvalidInputError` for an unknown checkpoint, `ConflictError` for a thread that is there.
+        """
+        check_free(await self.records.members(target), target)
+        chosen = history_of(await notes_of(self.records, source), checkpoint_id)
+        await Copying(self.records).copy(source, target, ttl=None, only=chosen)
+        return len(chosen)
+
+    async def listed(self, limit: int) -> list[Listed]:
+        """The threads that were active last, at most so many; those of graphs alone."""
+        found: list[Listed] = []
+        async for thread_id in self.ids():
+            ((count, session, last),) = await self.records.read(
+                thread_id, Get("", ("gn", "s", "l"))
+            )
+            if int(count or 0) > 0:
+                named = (session or b"").decode(errors="replace")
+                found.append(Listed(thread_id, int(count), named, int(last or 0)))
+            if len(found) >= limit:
+                break
+        return found
 
 
 def threads_of(engine: ContextEngine) -> Threads:

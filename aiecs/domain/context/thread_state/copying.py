@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from aiecs.core.errors import CorruptRecordError, InvalidInputError
 from aiecs.core.interface.store import Gather
 from aiecs.domain.context.thread_state.names import space_of
@@ -18,8 +20,17 @@ class Copying:
     def __init__(self, threads: ThreadRecords) -> None:
         self._threads = threads
 
-    async def copy(self, source: str, target: str, *, ttl: int | None) -> None:
+    async def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        ttl: int | None,
+        only: Collection[str] | None = None,
+    ) -> None:
         """Add everything of `source` to `target`, page by page, the oldest checkpoints first.
+
+        `only`: these members alone.
 
         Each page is whole: a copy that is cut short holds sound checkpoints. Repeating it is
         harmless, but for writes, which would stand there twice and count once.
@@ -31,10 +42,12 @@ class Copying:
         page = Gather("p", ("d", "w"), space_of(None), _PAGE, links="e")
         while True:
             (gathered,) = await self._threads.read(source, page)
-            rows = list(zip(gathered.members, *gathered.values, strict=True))
+            every = zip(gathered.members, *gathered.values, strict=True)
+            rows = [row for row in every if only is None or row[0] in only]
             names: set[str] = set()
             for found in slice_of(gathered).found:
-                names |= kept_of(found).names
+                if only is None or found.member in only:
+                    names |= kept_of(found).names
             for _, _, writes in rows:
                 names |= names_of_writes(writes)
             needed = sorted(reached(names, gathered.linked) - sent)
