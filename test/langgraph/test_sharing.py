@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
+import zstandard
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from support.checkpoints import Run
 from support.waiting import until
 
 from aiecs import ContextEngine
+from aiecs.core.errors import CorruptRecordError
 from aiecs.core.interface.store import Batch, Get
 from aiecs.core.keys import thread_place
 from aiecs.integrations.langgraph import ContextEngineSaver
+from aiecs.integrations.langgraph.codec import Codec
 
 
 def items(count, size=500):
@@ -230,3 +235,31 @@ async def test_a_thread_expires_whole(store, config):
 async def test_a_lifetime_that_is_none_is_refused(engine, ttl):
     with pytest.raises(ValueError, match="ttl"):
         ContextEngineSaver(engine, ttl=ttl)
+
+
+async def test_what_is_long_is_compressed_where_it_pays(engine, config):
+    text = "a sentence that is said again and again, with some numbers. " * 200
+    noise = random.Random(7).randbytes(5_000)
+    plain, small = ({"configurable": {"thread_id": name}} for name in ("plain", "small"))
+    for at, compress in ((plain, False), (small, True)):
+        saver = ContextEngineSaver(engine, compress=compress)
+        run = Run(saver, at)
+        for number in range(5):
+            last = await run.step(text=f"{number} {text}", noise=noise, talk=[text, "short"])
+        await saver.aput_writes(last, [("more", text)], "task")
+
+    assert await size(engine, small) < await size(engine, plain) / 4
+    found = await ContextEngineSaver(engine).aget_tuple(small)  # whoever reads need not be told
+    assert found.checkpoint["channel_values"] == {
+        "text": f"4 {text}", "noise": noise, "talk": [text, "short"],
+    }  # fmt: skip
+    assert found.pending_writes == [("task", "more", text)]
+    assert (await engine.get_checkpoint("small"))["data"]["talk"] == [text, "short"]
+
+
+def test_what_says_that_it_is_huge_is_not_expanded():
+    bomb = zstandard.ZstdCompressor().compress(b"0" * 9_000_000)
+    codec = Codec(JsonPlusSerializer())
+    for stored in (b"1" + bomb, b"1" + bomb[:20], b"1nonsense", b"1"):
+        with pytest.raises(CorruptRecordError):
+            codec.unseal(stored)

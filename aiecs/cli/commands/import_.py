@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from aiecs.cli.checkpoints import import_checkpoints
 from aiecs.cli.formats.errors import FormatError
 from aiecs.cli.formats.source import Source
 from aiecs.cli.formats.values import Defaults
@@ -30,11 +31,26 @@ class _Format(StrEnum):
     aiecs = "aiecs"
 
 
+class _Kind(StrEnum):
+    langgraph = "langgraph"
+
+
 def import_(
     *,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="The files; - is standard input.")
-    ],
+        list[str] | None, typer.Argument(metavar="FILE...", help="The files; - is standard input.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL", help="Instead of files: where checkpoints are kept."),
+    ] = None,
+    kind: Annotated[
+        _Kind | None, typer.Option("--kind", help="Who keeps them there: LangGraph's own savers.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE:CLASS", help="A type that checkpoints may hold; repeatable."),
+    ] = None,
     user: Annotated[str, typer.Option(help="Whose the conversations are that do not say so.")] = "",
     format_name: Annotated[
         _Format, typer.Option("--format", help="What the files hold, if it is not recognised.")
@@ -43,12 +59,20 @@ def import_(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Import chat logs (OpenAI, ShareGPT) or exports.
+    """Import chat logs (OpenAI, ShareGPT) or exports, or the checkpoints of another saver.
 
     A mistake in a file is reported with its line and the rest goes on; the exit code is 1 then.
-    Importing the same again changes nothing.
+    Importing the same again changes nothing. With --from sqlite:///file.db --kind langgraph all
+    threads there are copied and compared with what was stored; a type that is not allowed ends it.
     """
     output = Output(as_json=as_json)
+    if source is not None or kind is not None or allow:
+        if files or source is None or kind is None:
+            message = "--from URL and --kind langgraph belong together, without files"
+            raise typer.BadParameter(message)
+        run(import_checkpoints(output, source, allow or [], store), output)
+    if not files:
+        raise typer.BadParameter("name files, or --from URL --kind langgraph")
     job = _Job(output, user, format_name, strict=strict)
     run(job.run(files, store), output)
 

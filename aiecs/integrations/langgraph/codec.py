@@ -9,12 +9,14 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from aiecs.core import compression
 from aiecs.core.errors import CorruptRecordError, InvalidInputError
+from aiecs.core.interface.store import MAX_RECORD_BYTES
 from aiecs.integrations.langgraph.strict import OnBlocked, refusing
 
 MSGPACK: Final = "msgpack"
 _KINDS: Final = frozenset({"null", "bytes", "bytearray", MSGPACK})
-_PLAIN, _SEALED = b"0", b"2"
+_PLAIN, _COMPRESSED, _SEALED = b"0", b"1", b"2"
 
 
 class Codec:
@@ -25,9 +27,14 @@ class Codec:
     they come.
     """
 
-    def __init__(self, serde: SerializerProtocol, on_blocked: OnBlocked = "raise") -> None:
+    def __init__(
+        self, serde: SerializerProtocol, on_blocked: OnBlocked = "raise", *, compress: bool = False
+    ) -> None:
         self.serde = serde
         self.on_blocked: OnBlocked = on_blocked
+        self.compress = compress
+        if compress:
+            compression.require()
         self._cipher = None
         self._plain = serde
         if isinstance(serde, EncryptedSerializer):
@@ -58,7 +65,8 @@ class Codec:
     def seal(self, plain: bytes | memoryview) -> bytes:
         """What may be stored of plain bytes."""
         if self._cipher is None:
-            return b"".join((_PLAIN, plain))
+            small = compression.compressed(plain) if self.compress else None
+            return b"".join((_PLAIN, plain) if small is None else (_COMPRESSED, small))
         name, sealed = self._cipher.encrypt(bytes(plain))
         label = name.encode()
         return b"".join((_SEALED, len(label).to_bytes(), label, sealed))
@@ -68,6 +76,8 @@ class Codec:
         mark = stored[:1]
         if self._cipher is None and mark == _PLAIN:
             return stored[1:]
+        if self._cipher is None and mark == _COMPRESSED:
+            return compression.expanded(stored[1:], MAX_RECORD_BYTES)
         if self._cipher is None or mark != _SEALED:
             raise CorruptRecordError("a stored value is not sealed as this saver would have it")
         start = 2 + stored[1]

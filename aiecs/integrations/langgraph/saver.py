@@ -51,7 +51,9 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
     (`EncryptedSerializer`, say) decides for itself what it allows. `ttl`: seconds after its last
     write at which a thread expires; by default the engine's `checkpoint_ttl`. `include_archived`:
     what was pruned or has expired is read from the engine's archive; `ArchiveUnavailableError` when
-    that does not answer.
+    that does not answer. `compress` (extra `zstd`): values and elements of 1 KiB and more are
+    stored compressed where that saves a tenth; every reader then needs the extra. What a serializer
+    seals is not compressed.
 
     Errors are those of `ContextEngine`: a store that is down raises `StoreError`, within the
     engine's deadline, and is never taken for an empty thread.
@@ -66,6 +68,7 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         on_blocked: OnBlocked = "raise",
         ttl: float | None = None,
         include_archived: bool = False,
+        compress: bool = False,
     ) -> None:
         if on_blocked not in ("raise", "warn"):
             raise InvalidInputError(f"on_blocked is 'raise' or 'warn', got {on_blocked!r}")
@@ -77,7 +80,7 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         self._on_blocked: OnBlocked = on_blocked
         self._ttl = None if ttl is None else round(ttl * 1_000_000)
         self._include_archived = include_archived
-        self._codec = Codec(self.serde, on_blocked)
+        self._codec = Codec(self.serde, on_blocked, compress=compress)
 
     @classmethod
     def from_url(
@@ -101,7 +104,8 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
     def _coding(self) -> Codec:
         """The codec of this instance's serializer: LangGraph gives copies another one."""
         if self._codec.serde is not self.serde:
-            self._codec = Codec(self.serde, self._on_blocked)
+            kept = self._codec
+            self._codec = Codec(self.serde, self._on_blocked, compress=kept.compress)
         return self._codec
 
     @property

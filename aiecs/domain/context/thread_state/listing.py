@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiecs.core.clock import from_micros
+from aiecs.core.compression import expanded
 from aiecs.core.errors import CorruptRecordError
-from aiecs.core.interface.store import Gather
+from aiecs.core.interface.store import MAX_RECORD_BYTES, Gather
 from aiecs.domain.context.thread_state import records
 from aiecs.domain.context.thread_state.manifests import parts_of
 from aiecs.domain.context.thread_state.names import member_of, space_of
@@ -24,7 +25,7 @@ from aiecs.domain.context.thread_state.thread_records import Found, ThreadRecord
 
 _PAGE = 20
 _ATTEMPTS = 3
-_PLAIN = b"0"
+_PLAIN, _COMPRESSED = b"0", b"1"
 _CONSTRUCTED = range(6)
 _NESTED = 7
 _VALUE = 2
@@ -136,6 +137,8 @@ def _value(ref: records.Ref, names: list[str], contents: Mapping[str, bytes]) ->
 
 
 def _open(stored: bytes) -> bytes:
+    if stored[:1] == _COMPRESSED:
+        return expanded(stored[1:], MAX_RECORD_BYTES)
     if stored[:1] != _PLAIN:
         raise CorruptRecordError("this checkpoint is sealed: only its saver can read it")
     return stored[1:]
