@@ -34,6 +34,7 @@ from aiecs import ContextEngine
 from aiecs.integrations.langgraph import ContextEngineSaver
 
 OURS, OURS_FILE = "ContextEngine, Valkey", "ContextEngine, SQLite"
+UNSHIPPED = "ContextEngine, Valkey, its archive down"
 MEMORY, SQLITE = "InMemorySaver", "AsyncSqliteSaver"
 PLAIN, VALKEY = "plainredis", "AsyncValkeySaver (aws)"
 NETWORKED = (PLAIN, VALKEY)
@@ -112,6 +113,17 @@ async def _savers(server: Server, directory: str) -> AsyncIterator[dict[str, Ope
             valkey = AsyncValkeySaver.from_conn_string(address, pool_size=2 * THREADS)
             savers[VALKEY] = Opened(await enter(valkey), used)
         yield savers
+
+
+@asynccontextmanager
+async def _unshipped(server: Server) -> AsyncIterator[Opened]:
+    """All that is to go to the archive waits in the store, beside the thread."""
+    url, down = server.url, "clickhouse://127.0.0.1:1/nowhere"
+    with Redis.from_url(url) as client:
+        async with ContextEngine(store=url, archive=down, operation_timeout=10.0) as engine:
+            yield Opened(
+                ContextEngineSaver(engine), lambda: int(client.info("memory")["used_memory"])
+            )
 
 
 def _bytes(path: Path) -> int:
@@ -197,12 +209,12 @@ class Thread:
 async def _rooms(server: Server, options: Options) -> dict[str, list[int]]:
     sizes: dict[str, list[int]] = {}
     with tempfile.TemporaryDirectory() as directory:
-        async with _savers(server, directory) as savers:
-            for name, opened in savers.items():
+        async with _savers(server, directory) as savers, _unshipped(server) as archived:
+            for name, opened in {**savers, UNSHIPPED: archived}.items():
                 thread, before = Thread(opened.saver, f"room {name}"), opened.size()
                 sizes[name] = []
                 for steps in _steps(options):
-                    if steps > MESSAGES and name not in (OURS, OURS_FILE):
+                    if steps > MESSAGES and name not in (OURS, OURS_FILE, UNSHIPPED):
                         continue  # would be gigabytes, and take an hour
                     while thread.step < steps:
                         await thread.both()
@@ -251,6 +263,10 @@ def _claim(
     ours, file = rooms[OURS], rooms[OURS_FILE]
     room = {OURS: ours[0] / 1e6, OURS_FILE: file[0] / 1e6}
     report.claim(at_most("MB after 200 steps", 1.0, "MB", room))
+    waiting = {UNSHIPPED: rooms[UNSHIPPED][0] / 1e6}
+    report.claim(
+        at_most("MB after 200 steps, all of it waiting for the archive too", 2.0, "MB", waiting)
+    )
     growth = {OURS: ours[1] / ours[0], OURS_FILE: file[1] / file[0]}
     report.claim(at_most("ten times the steps, times the room", 11, "x", growth))
     networked = [name for name in NETWORKED if name in rooms]

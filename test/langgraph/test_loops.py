@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import servers as real
-from support.checkpoints import checkpoint
+from support.checkpoints import Run, checkpoint
 
 from aiecs import ContextEngine
-from aiecs.core.errors import LifecycleError, StoreError
-from aiecs.integrations.langgraph import ContextEngineSaver
+from aiecs.core.errors import InvalidInputError, LifecycleError, StoreError
+from aiecs.integrations.langgraph import ContextEngineSaver, ContextEngineStore
 
 CONFIG = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
 
@@ -97,3 +97,29 @@ async def test_a_closed_engine_is_told(url):
         await saver.aget_tuple(CONFIG)
     async with engine:
         assert saver.get_tuple(CONFIG) is None
+
+
+class Heard:
+    def __init__(self):
+        self.calls = []
+
+    def operation(self, name, seconds, outcome):
+        self.calls.append((name, outcome))
+
+
+async def test_calls_are_measured_and_observed(store, config):
+    heard = Heard()
+    async with ContextEngine(store=store, operation_timeout=10, observers=[heard]) as engine:
+        saver = ContextEngineSaver(engine)
+        at = await Run(saver, config).step(a=1)
+        await saver.aput_writes(at, [("a", 2)], "task")
+        await saver.aget_tuple(config)
+        with pytest.raises(InvalidInputError):
+            await saver.aget_tuple({})
+        await ContextEngineStore(engine).aput(("a",), "k", {"n": 1})
+        measured = (await engine.get_metrics())["operations"]
+
+    names = ["aput", "aput_writes", "aget_tuple", "aget_tuple", "abatch"]
+    assert [name for name, _ in heard.calls if name in names] == names
+    assert ("aget_tuple", "InvalidInputError") in heard.calls
+    assert measured["aget_tuple"]["calls"] == 2

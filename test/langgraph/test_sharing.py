@@ -12,8 +12,8 @@ from support.checkpoints import Run
 from support.waiting import until
 
 from aiecs import ContextEngine
-from aiecs.core.errors import CorruptRecordError
-from aiecs.core.interface.store import Batch, Get
+from aiecs.core.errors import CorruptRecordError, InvalidInputError
+from aiecs.core.interface.store import Batch, Clock, Get
 from aiecs.core.keys import thread_place
 from aiecs.integrations.langgraph import ContextEngineSaver
 from aiecs.integrations.langgraph.codec import Codec
@@ -235,6 +235,44 @@ async def test_a_thread_expires_whole(store, config):
 async def test_a_lifetime_that_is_none_is_refused(engine, ttl):
     with pytest.raises(ValueError, match="ttl"):
         ContextEngineSaver(engine, ttl=ttl)
+
+
+async def left(engine, config):
+    """Seconds that a thread still has; None: for ever."""
+    place = thread_place(config["configurable"]["thread_id"])
+    (head, now) = await engine._on.runtime.read(Batch(*place, (Get(""), Clock()), raw=True))
+    return None if "~x" not in head else (int(head["~x"]) - now) / 1e6
+
+
+async def test_a_thread_has_a_time_of_its_own(engine, config):
+    at = {"configurable": {**config["configurable"], "thread_ttl": 100}}
+    saver = ContextEngineSaver(engine, ttl=1000)
+    first = await Run(saver, at).step(a=1)
+    assert 90 < await left(engine, config) <= 100
+    again = {"configurable": first["configurable"] | at["configurable"]}
+    await saver.aput_writes(again, [("a", 2)], "task")
+    assert 90 < await left(engine, config) <= 100
+    for _ in range(3):  # who does not know it finds it in the thread
+        await engine._on.records._threads._refresh(config["configurable"]["thread_id"], True)
+    assert 90 < await left(engine, config) <= 100
+    await Run(saver, config).step(a=3)
+    assert 900 < await left(engine, config) <= 1000
+    for wrong in (0, -1, "1", float("nan"), True):
+        named = {**config["configurable"], "thread_ttl": wrong}
+        with pytest.raises(InvalidInputError, match="thread_ttl"):
+            await Run(saver, {"configurable": named}).step(a=4)
+
+
+async def test_what_is_read_lives_on(engine, config):
+    short = ContextEngineSaver(engine, ttl=10)
+    await Run(short, config).step(a=1)
+    await short.aget_tuple(config)
+    using = ContextEngineSaver(engine, ttl=1000, refresh_on_read=True)
+    assert await left(engine, config) <= 10
+    await using.aget_tuple(config)
+    assert await left(engine, config) > 900
+    await using.aget_tuple({"configurable": {"thread_id": "nobody"}})
+    assert await left(engine, {"configurable": {"thread_id": "nobody"}}) is None
 
 
 async def test_what_is_long_is_compressed_where_it_pays(engine, config):

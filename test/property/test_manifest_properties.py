@@ -43,6 +43,15 @@ def test_a_manifest_tells_the_names_in_order(names):
     assert len(manifest.nodes) + len(manifest.parts) <= 32 * (1 + len(manifest.levels))
 
 
+def test_short_lists_are_read_back_whatever_their_names_are():
+    """One name in eight ends a node, a node's own too: chains of them must not get long."""
+    for number in range(20_000):
+        names = [name_of(b"%d %d" % (number, part), KEY) for part in range(number % 3 + 1)]
+        manifest, nodes = built(names)
+        assert parts_of(manifest, nodes, len(names)) == names
+        assert len(nodes) < len(names)
+
+
 @given(NAMES, NAMES)
 def test_it_grows_as_if_it_had_been_made_at_once(before, after):
     first, nodes = built(before)

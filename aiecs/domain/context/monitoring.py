@@ -137,7 +137,10 @@ class Monitor:
 class Monitored(Protocol):
     """Whose operations are measured."""
 
-    monitor: Monitor
+    @property
+    def monitor(self) -> Monitor:
+        """What measures them."""
+        ...
 
 
 E = TypeVar("E", bound=Monitored)

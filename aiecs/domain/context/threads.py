@@ -8,6 +8,7 @@ meets the thread, or the thread brings the session back.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +31,7 @@ from aiecs.core.interface.store import (
     RequireFields,
 )
 from aiecs.core.keys import session_place, thread_place
+from aiecs.core.lru import SizedLru
 from aiecs.domain.context.activity import Activity
 from aiecs.domain.context.groups import (
     ThreadGroup,
@@ -45,6 +47,10 @@ from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.sessions import Sessions
 
 _ATTEMPTS = 8
+_REMEMBERED = 16_384
+_PROLONGED_AFTER = 0.05
+#: In a thread's head: how long it lives, where that is not the engine's time.
+_TTL = "tl"
 
 
 class Threads:
@@ -53,6 +59,7 @@ class Threads:
     def __init__(self, runtime: Runtime, sessions: Sessions) -> None:
         self._runtime = runtime
         self._sessions = sessions
+        self._prolonged: SizedLru[str, float] = SizedLru(_REMEMBERED)
         self._activity = Activity(runtime.tasks, self._refresh)
         expiry = () if runtime.checkpoint_ttl is None else (Expire(runtime.checkpoint_ttl),)
         self._closing: tuple[Op, ...] = (Put("", {"l": NOW}), *expiry)
@@ -80,7 +87,7 @@ class Threads:
         place = thread_place(check_id(thread_id, "thread_id"))
         fast = _belongs(session_id)
         extra = fast
-        closing = self._closing if ttl is None else (self._closing[0], Expire(ttl))
+        closing = self._closing if ttl is None else _lasting(ttl, l=NOW)
         for _ in range(_ATTEMPTS):
             try:
                 await self._runtime.apply(Batch(*place, (first, *extra, *ops, *closing)))
@@ -172,21 +179,45 @@ class Threads:
 
         What was deleted in the meantime stays so.
         """
-        ((session,),) = await self._runtime.read(
-            Batch(*thread_place(thread_id), (Get("", ("s",)),))
+        ((session, lasting),) = await self._runtime.read(
+            Batch(*thread_place(thread_id), (Get("", ("s", _TTL)),))
         )
         await announce_thread(self._runtime, thread_id)
         await self._touch_session(thread_id if session is None else session.decode())
-        ttl = self._runtime.checkpoint_ttl
+        ttl = self._runtime.checkpoint_ttl if lasting is None else int(lasting)
         if renew and ttl is not None:
             with suppress(GroupMissing):
                 ops = (Expire(ttl, thread_keys()),)
                 await self._runtime.apply(Batch(*thread_place(thread_id), ops))
 
+    async def used(self, thread_id: str, ttl: int | None) -> None:
+        """A thread was read, and is to live for its time from now on: `ttl` or the engine's."""
+        lasting = self._runtime.checkpoint_ttl if ttl is None else ttl
+        if lasting is None or not self._is_due(thread_id, lasting):
+            return
+        ops: tuple[Op, ...] = (Expire(lasting, thread_keys()),)
+        if ttl is not None:
+            ops = (*_lasting(ttl)[:-1], *ops)
+        with suppress(GroupMissing):
+            await self._runtime.apply(Batch(*thread_place(thread_id), ops))
+
+    def _is_due(self, thread_id: str, ttl: int) -> bool:
+        """Whether a good part of its time is over since it was prolonged by this process."""
+        now = time.monotonic()
+        last = self._prolonged.get(thread_id)
+        if last is not None and (now - last) * 1_000_000 < ttl * _PROLONGED_AFTER:
+            return False
+        self._prolonged.hold(thread_id, now)
+        return True
+
     async def _touch_session(self, session_id: str) -> None:
         """Note an activity of the session if there is one; an expired one comes back, linked."""
         if not await self._sessions.update(session_id):
             await make_room(self._runtime, session_id)
+
+
+def _lasting(ttl: int, **fields: Any) -> tuple[Op, ...]:
+    return (Put("", {_TTL: b"%d" % ttl, **fields}), Expire(ttl))
 
 
 def _link_ops(thread_id: str) -> tuple[Op, ...]:

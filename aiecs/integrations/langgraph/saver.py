@@ -21,18 +21,17 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from aiecs.core.errors import InvalidInputError
 from aiecs.domain.context import ContextEngine
 from aiecs.domain.context.graph_threads import Threads, threads_of
+from aiecs.domain.context.monitoring import Monitor, operation
 from aiecs.domain.context.thread_state.thread_records import ThreadRecords
 from aiecs.integrations.langgraph import versions
 from aiecs.integrations.langgraph.codec import Codec
-from aiecs.integrations.langgraph.config import where
+from aiecs.integrations.langgraph.config import micros_of, where
 from aiecs.integrations.langgraph.delta import DeltaHistory
 from aiecs.integrations.langgraph.loop import Portal, portal_of
 from aiecs.integrations.langgraph.owned import Owned
 from aiecs.integrations.langgraph.reading import Query, Reading
 from aiecs.integrations.langgraph.strict import OnBlocked
 from aiecs.integrations.langgraph.writing import Writing
-
-_LONGEST = 10**9  # seconds
 
 AllowedTypes = Iterable[type | tuple[str, str]]
 
@@ -48,12 +47,14 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
     Decoding is strict: types come from the state of the graphs that are compiled with this saver
     and from `allowed_types`; for any other a read raises `BlockedTypeError`, or with
     `on_blocked="warn"` hands out the type's plain data as LangGraph does. A `serde` of your own
-    (`EncryptedSerializer`, say) decides for itself what it allows. `ttl`: seconds after its last
-    write at which a thread expires; by default the engine's `checkpoint_ttl`. `include_archived`:
-    what was pruned or has expired is read from the engine's archive; `ArchiveUnavailableError` when
-    that does not answer. `compress` (extra `zstd`): values and elements of 1 KiB and more are
-    stored compressed where that saves a tenth; every reader then needs the extra. What a serializer
-    seals is not compressed.
+    (`EncryptedSerializer`, say) decides for itself what it allows.
+
+    `ttl`: seconds after its last write at which a thread expires; by default the engine's
+    `checkpoint_ttl`. A thread's own time is `configurable["thread_ttl"]`; with `refresh_on_read`,
+    `get_tuple` prolongs it as a write does. `include_archived`: what was pruned or has expired is
+    read from the engine's archive; `ArchiveUnavailableError` when that does not answer. `compress`
+    (extra `zstd`): values and elements of 1 KiB and more are stored compressed where that saves a
+    tenth; every reader then needs the extra. What a serializer seals is not compressed.
 
     Errors are those of `ContextEngine`: a store that is down raises `StoreError`, within the
     engine's deadline, and is never taken for an empty thread.
@@ -67,18 +68,18 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         allowed_types: AllowedTypes = (),
         on_blocked: OnBlocked = "raise",
         ttl: float | None = None,
+        refresh_on_read: bool = False,
         include_archived: bool = False,
         compress: bool = False,
     ) -> None:
         if on_blocked not in ("raise", "warn"):
             raise InvalidInputError(f"on_blocked is 'raise' or 'warn', got {on_blocked!r}")
-        if ttl is not None and not 0 < ttl < _LONGEST:
-            raise InvalidInputError(f"ttl is a number of seconds above 0, got {ttl!r}")
         strict = JsonPlusSerializer(allowed_msgpack_modules=tuple(allowed_types) or None)
         super().__init__(serde=strict if serde is None else serde)
         self.engine = engine
         self._on_blocked: OnBlocked = on_blocked
-        self._ttl = None if ttl is None else round(ttl * 1_000_000)
+        self._ttl = micros_of(ttl, "ttl")
+        self._refresh_on_read = refresh_on_read
         self._include_archived = include_archived
         self._codec = Codec(self.serde, on_blocked, compress=compress)
 
@@ -95,6 +96,11 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         return Owned(cls(engine, **options), engine)
 
     # --- what the methods below share -----------------------------------------------------------
+
+    @property
+    def monitor(self) -> Monitor:
+        """What measures the calls: the engine's, so its metrics and observers have them too."""
+        return self.engine.monitor
 
     @property
     def _threads(self) -> Threads:
@@ -133,6 +139,7 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
 
     # --- storing --------------------------------------------------------------------------------
 
+    @operation
     async def aput(
         self,
         config: RunnableConfig,
@@ -143,6 +150,7 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         """Store a checkpoint whose parent `config` names; the config that names it. Atomic."""
         return await self._writing.put(config, checkpoint, metadata, new_versions)
 
+    @operation
     async def aput_writes(
         self,
         config: RunnableConfig,
@@ -155,10 +163,13 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
 
     # --- reading --------------------------------------------------------------------------------
 
+    @operation
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that `config` names, or the latest of its namespace; None without one."""
         at = where(config)
         found = await Reading(self._threads.records, self._coding).get(at)
+        if found is not None and self._refresh_on_read:
+            await self._threads.records.used(at.thread_id, self._ttl if at.ttl is None else at.ttl)
         if found is None and self._include_archived:
             return await self._reading.get(at)
         return found
@@ -194,6 +205,7 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
                 yield found
                 query = query._replace(limit=None if query.limit is None else query.limit - 1)
 
+    @operation
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
@@ -208,16 +220,19 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
         self._threads.records.caches.forget(str(thread_id))
         await self.engine.delete_thread(str(thread_id))
 
+    @operation
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove every checkpoint that these runs have made, in all threads, and its writes."""
         runs = {str(run_id) for run_id in run_ids if run_id}
         if runs:
             await self._threads.delete_runs(runs)
 
+    @operation
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread into another one, byte for byte; nothing is decoded."""
         await self._threads.copy(str(source_thread_id), str(target_thread_id), ttl=self._ttl)
 
+    @operation
     async def aprune(
         self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep_last: int = 1
     ) -> None:

@@ -27,6 +27,7 @@ from aiecs.core.errors import InvalidInputError
 from aiecs.domain.context import ContextEngine
 from aiecs.domain.context import items as domain
 from aiecs.domain.context.long_term import items_of
+from aiecs.domain.context.monitoring import Monitor, operation
 from aiecs.integrations.langgraph import filters
 from aiecs.integrations.langgraph.loop import Portal, portal_of
 from aiecs.integrations.langgraph.owned import Owned
@@ -62,6 +63,7 @@ class ContextEngineStore(BaseStore):
         engine = ContextEngine(store=url)
         return Owned(cls(engine, **options), engine)
 
+    @operation
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """The results of operations, in their order."""
         wanted = list(ops)
@@ -83,6 +85,11 @@ class ContextEngineStore(BaseStore):
     def sweep_ttl(self) -> int:
         """As `asweep_ttl`."""
         return self._portal.call(self.asweep_ttl())
+
+    @property
+    def monitor(self) -> Monitor:
+        """What measures the calls: the engine's, so its metrics and observers have them too."""
+        return self.engine.monitor
 
     @property
     def _items(self) -> domain.Items:

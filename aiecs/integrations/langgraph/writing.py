@@ -59,7 +59,8 @@ class Writing:
             nodes = [n for one in kept.values() if one.manifest for n in one.manifest.nodes]
             return records.Content(records.pack(record, nodes), encoder.parts, at.checkpoint_id)
 
-        await self._threads.put(at.thread_id, member, make, session_id=at.session_id, ttl=self._ttl)
+        ttl = self._ttl if at.ttl is None else at.ttl
+        await self._threads.put(at.thread_id, member, make, session_id=at.session_id, ttl=ttl)
         encoder, kept = tried[-1]
         encoder.done()
         encoder.cache.held[at.namespace] = _held(checkpoint, kept)
@@ -119,7 +120,8 @@ class Writing:
             packed = records.pack_writes(records.Writes(task_id, task_path, kept))
             return records.Content(packed, encoder.parts, task_id)
 
-        await self._threads.add_writes(at.thread_id, member, make, len(writes), ttl=self._ttl)
+        ttl = self._ttl if at.ttl is None else at.ttl
+        await self._threads.add_writes(at.thread_id, member, make, len(writes), ttl=ttl)
 
 
 def _before(cache: ThreadCache, at: Where) -> Held | None:

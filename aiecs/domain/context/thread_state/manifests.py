@@ -1,10 +1,11 @@
 """Which parts a long value has, in order, told in few bytes however long it is.
 
-The names of the parts are cut into nodes where the names themselves say so (one in eight), the
-names of nodes into nodes of nodes, and so on: what two lists have in common, they share as nodes,
-wherever it stands. A list that grows at its end makes a new node every eight parts; what is not
-in a node yet stands in the manifest itself. So a manifest of n parts holds some 8 names for each of
-its log8(n) levels. (Content-defined chunking; as a tree: the prolly trees of Noms and Dolt.)
+The names of the parts are cut into nodes where the names themselves say so (one in eight, but never
+behind the first), the names of nodes into nodes of nodes, and so on: what two lists have in common,
+they share as nodes, wherever it stands. A list that grows at its end makes a new node every nine
+parts; what is not in a node yet stands in the manifest itself. So a manifest of n parts holds some
+9 names for each of its log9(n) levels, and there are fewer nodes than parts. (Content-defined
+chunking; as a tree: the prolly trees of Noms and Dolt.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aiecs.core.errors import CorruptRecordError
 from aiecs.domain.context.thread_state.names import names_in
 
 _LAST = frozenset("AIQYgow4")  # 8 of the 64 characters that a name may begin with
-_LONGEST = 32
+_SHORTEST, _LONGEST = 2, 32
 
 Level = tuple[str, ...]
 
@@ -70,7 +71,8 @@ class Builder:
                 self._levels.append([])
             level = self._levels[height]
             level.append(name)
-            if name[0] not in _LAST and len(level) < _LONGEST:
+            ends = name[0] in _LAST and len(level) >= _SHORTEST
+            if not ends and len(level) < _LONGEST:
                 return
             content = content_of(level, height)
             level.clear()
@@ -105,7 +107,7 @@ def parts_of(manifest: Manifest, nodes: Mapping[str, bytes], length: int) -> lis
     found: list[str] = []
     open_ = [name for level in manifest.levels[:-1] for name in level][::-1]
     visited = 0
-    while open_ and visited <= 2 * length:  # who planted a node may have made a circle of it
+    while open_ and visited < length:  # fewer nodes than parts; but a planted one may be a circle
         visited += 1
         content = nodes.get(open_.pop())
         if content is None:

@@ -272,6 +272,10 @@ class ThreadRecords:
             for member, record, writes in zip(part, found, waiting, strict=True)
         }
 
+    async def used(self, thread_id: str, ttl: int | None) -> None:
+        """A thread was read, and is to live for its time from now on."""
+        await self._threads.used(thread_id, ttl)
+
     async def members(self, thread_id: str) -> list[str]:
         """The members of all checkpoints of a thread, in their order."""
         found: list[tuple[str, int]] = []
