@@ -9,7 +9,7 @@ from support.rights import login, make_user
 
 from aiecs import ContextEngine
 from aiecs.infrastructure.persistence.stores.redis import RedisStore
-from aiecs.integrations.langgraph import ContextEngineSaver
+from aiecs.integrations.langgraph import ContextEngineSaver, ContextEngineStore
 
 
 @pytest.mark.parametrize("options", ["", "?read_from=replicas", "?durability=replicated"])
@@ -25,6 +25,23 @@ async def test_all_81_of_81(cluster, prefix, options):
 
     assert [failure for one in report.results.values() for failure in one.failures or ()] == []
     assert sum(one.tests_passed for one in report.results.values()) == 81
+
+
+@pytest.mark.parametrize("options", ["", "?durability=replicated"])
+async def test_items_are_found_across_a_cluster(cluster, prefix, options):
+    store = RedisStore.from_url(cluster.url + options, prefix=prefix, timeout=10.0)
+    async with ContextEngine(store=store, operation_timeout=10) as engine:
+        items = ContextEngineStore(engine)
+        for number in range(60):
+            await items.aput(
+                (f"root {number % 5}", f"user {number % 11}"), str(number), {"n": number}
+            )
+        found = await items.asearch((), filter={"n": {"$gte": 50}}, limit=100)
+        assert [item.value["n"] for item in found] == list(range(59, 49, -1))
+        assert len(await items.alist_namespaces(prefix=("root 3",))) == 11
+        assert len(await items.alist_namespaces(max_depth=1)) == 5
+        assert await items.asweep_ttl() == 0
+    await store.close()
 
 
 async def test_a_thread_has_six_keys_of_one_slot_at_most(server, prefix):
@@ -56,4 +73,9 @@ async def test_the_rights_of_the_documentation_are_enough(server, prefix):
         assert len(found.checkpoint["channel_values"]["list"]) == 40
         await saver.aprune(["t"])
         await saver.adelete_thread("t")
+        items = ContextEngineStore(engine)
+        await items.aput(("a", "b"), "k", {"n": 1}, ttl=1)
+        assert [item.key for item in await items.asearch(("a",))] == ["k"]
+        await items.adelete(("a", "b"), "k")
+        assert await items.asweep_ttl() == 0
     await store.close()

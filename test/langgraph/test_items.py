@@ -140,6 +140,8 @@ async def test_numbers_are_compared(items):
     assert await keys(n={"$gt": 1, "$lte": 4}) == ["2", "3", "4"]
     assert await keys(x={"$gte": 4}) == ["4", "5"]
     assert await keys(n={"$lt": "2"}) == ["0", "1"]
+    assert await keys(n={"$lt": 10**400}) == []
+    assert len(await items.asearch(("n",), limit=10**18)) == 7
     with pytest.raises(InvalidInputError, match=r"\$like"):
         await items.asearch(("n",), filter={"x": {"$like": "w"}})
 
@@ -219,6 +221,7 @@ async def test_many_writers_lose_nothing(items):
         PutOp(("a.b",), "k", {}),
         PutOp(("a", ""), "k", {}),
         GetOp(("a", 1), "k"),
+        GetOp(("a", "\ud800"), "k"),
     ],
 )
 async def test_labels_that_there_cannot_be(items, op):
@@ -236,6 +239,7 @@ async def test_labels_that_there_cannot_be(items, op):
         PutOp(("a",), "k", [1]),
         PutOp(("a",), "k", {}, ttl=-1),
         SearchOp(("a",), limit=-1),
+        SearchOp(("a",), filter=[1]),
         ListNamespacesOp(max_depth=0),
         "nonsense",
     ],

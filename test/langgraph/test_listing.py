@@ -99,3 +99,25 @@ async def test_a_copy_of_what_is_cleaned_up_meanwhile_is_sound(saver, store, con
 
     copied = [one async for one in saver.alist({"configurable": {"thread_id": "copy"}})]
     assert [one.checkpoint["channel_values"]["talk"] for one in copied] == [talk]
+
+
+@pytest.mark.parametrize("removal", ["aprune", "adelete_thread"])
+async def test_a_copy_into_what_is_cleaned_up_meanwhile_is_sound(saver, store, config, removal):
+    thread, run = config["configurable"]["thread_id"], Run(saver, config)
+    talk = [HumanMessage(f"hello {number} " + "h" * 100, id=str(number)) for number in range(60)]
+    for number in range(60):
+        await run.step(talk=talk[: number + 1])
+    target = {"configurable": {"thread_id": "copy"}}
+
+    async def second_page():
+        store.after_gather = clean_up
+
+    async def clean_up():  # the first page is in the target, the second is being read
+        await getattr(saver, removal)(["copy"] if removal == "aprune" else "copy")
+
+    store.after_gather = second_page
+    await saver.acopy_thread(thread, "copy")
+
+    copied = [one async for one in saver.alist(target)]
+    lengths = [len(one.checkpoint["channel_values"]["talk"]) for one in copied]
+    assert lengths == [*range(60, 50, -1), *([50] if removal == "aprune" else [])]

@@ -210,3 +210,23 @@ async def test_a_single_value_that_is_too_big_is_refused_and_leaves_nothing(save
     with pytest.raises(InvalidInputError, match="8380416"):
         await Run(saver, config).step(blob=b"x" * 9_000_000)
     assert await saver.aget_tuple(config) is None
+
+
+async def test_writes_of_a_wide_fan_out(saver, config):
+    at = await Run(saver, config).step(a=1)
+    wide = [f"{number} " + "x" * 70 for number in range(2_000)]
+    for task in range(30):
+        await saver.aput_writes(at, [("a", [*wide, task])], f"task {task:02}")
+    found = await saver.aget_tuple(at)
+    assert [value[-1] for _, _, value in found.pending_writes] == list(range(30))
+    assert all(value[:-1] == wide for _, _, value in found.pending_writes)
+
+
+async def test_more_writes_than_a_checkpoint_can_have(saver, config):
+    at = await Run(saver, config).step(a=1)
+    many = [("a", "x" * 60)] * 50_000  # small values stand in the writes themselves
+    await saver.aput_writes(at, many, "one")
+    await saver.aput_writes(at, many[:-20_000], "two")
+    with pytest.raises(InvalidInputError, match="writes for one checkpoint"):
+        await saver.aput_writes(at, many, "three")
+    assert len((await saver.aget_tuple(at)).pending_writes) >= 50_000

@@ -65,6 +65,7 @@ class _Job:
         self._status = status
         self._counts: Counter[str] = Counter()
         self._failed = 0
+        self._of_graphs = 0
 
     async def run(self, file: str, store: str | None) -> int:
         """The whole command; its exit code."""
@@ -97,6 +98,7 @@ class _Job:
         if not (self._sessions or self._user or self._status):
             async for record in exporter.loose_threads():
                 yield record
+        self._of_graphs = exporter.passed_over
 
     async def _session_ids(self, engine: Any) -> AsyncIterator[str]:
         for session_id in dict.fromkeys(self._sessions):
@@ -111,9 +113,13 @@ class _Job:
             self._output.error(
                 f"{plural(corrupt, 'record')} could not be decoded and had to be left out"
             )
+        if self._of_graphs:
+            left = plural(self._of_graphs, "checkpoint")
+            self._output.remark(f"left out {left} of graphs: this format does not hold them")
         if self._output.as_json:
             counts = {noun.replace(" ", "_") + "s": count for noun, count in found.items()}
             summary = {"store": shown, "file": file, **counts, "left_out": corrupt}
+            summary["left_out_of_graphs"] = self._of_graphs
             self._output.json(summary, to_stderr=file == "-")
             return
         held = ", ".join(plural(count, noun) for noun, count in found.items()) or "nothing"

@@ -67,7 +67,7 @@ class Threads:
 
     async def copy(self, source: str, target: str, *, ttl: int | None) -> None:
         """Copy all checkpoints and writes of a thread into another."""
-        await Copying(self.records).copy(source, target, ttl=ttl)
+        await Copying(self.records, source, target, ttl=ttl).copy()
 
     async def fork(self, source: str, checkpoint_id: str, target: str) -> int:
         """Begin a thread with a checkpoint of another and all that led to it; how many it has.
@@ -76,7 +76,7 @@ class Threads:
         """
         check_free(await self.records.members(target), target)
         chosen = history_of(await notes_of(self.records, source), checkpoint_id)
-        await Copying(self.records).copy(source, target, ttl=None, only=chosen)
+        await Copying(self.records, source, target, ttl=None, only=chosen).copy()
         return len(chosen)
 
     async def listed(self, limit: int) -> list[Listed]:

@@ -47,7 +47,6 @@ MAX_KEY_BYTES = 1024
 _ATTEMPTS = 8
 _AT_ONCE, _PAGE = 32, 500
 _LOOKED_AT_FIRST = 100
-_MOST_LOOKED_AT = 1_000_000
 _MAPS = ("i", "c", "e")
 
 T = TypeVar("T")
@@ -137,7 +136,7 @@ class Items:
         namespaces = await self._directory.under(prefix)
         size = offset + limit if accept is None else max(offset + limit, _LOOKED_AT_FIRST)
         found: list[Item] = []
-        while limit and size <= _MOST_LOOKED_AT:
+        while limit:
             pages = await _few(namespaces, partial(self._newest, size))
             places = sorted((place for page in pages for place in page), reverse=True)[:size]
             items = await self._items([(space, key) for _, space, key in places])

@@ -9,9 +9,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from aiecs.core import compression
 from aiecs.core.errors import CorruptRecordError, InvalidInputError
 from aiecs.core.interface.store import MAX_RECORD_BYTES
+from aiecs.domain.context.thread_state import compression
 from aiecs.integrations.langgraph.strict import OnBlocked, refusing
 
 MSGPACK: Final = "msgpack"

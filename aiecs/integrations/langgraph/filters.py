@@ -18,7 +18,9 @@ _KNOWN = {"$eq", "$ne", *_ORDER}
 
 
 def check(wanted: Mapping[str, Any]) -> None:
-    """`InvalidInputError` for an operator that there is not."""
+    """`InvalidInputError` for what is no filter, and for an operator that there is not."""
+    if not isinstance(wanted, Mapping):
+        raise InvalidInputError(f"a filter is a dict, got {type(wanted).__name__}")
     for value in wanted.values():
         if isinstance(value, Mapping):
             unknown = [key for key in value if str(key).startswith("$") and key not in _KNOWN]
@@ -49,6 +51,6 @@ def _compares(found: Any, name: str, other: Any) -> bool:
     if name in _ORDER:
         try:
             return _ORDER[name](float(found), float(other))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return False
     return bool(found == other) is (name == "$eq")

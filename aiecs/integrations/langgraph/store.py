@@ -168,7 +168,7 @@ def _check(op: Op) -> None:
     elif isinstance(op, SearchOp):
         _check_labels(op.namespace_prefix, "namespace_prefix")
         _check_page(op.limit, op.offset)
-        filters.check(op.filter or {})
+        filters.check({} if op.filter is None else op.filter)
     elif isinstance(op, ListNamespacesOp):
         _check_page(op.limit, op.offset)
         for one in op.match_conditions or ():
@@ -184,11 +184,15 @@ def _check(op: Op) -> None:
 def _check_labels(namespace: Any, what: str, least: int = 0) -> None:
     if not isinstance(namespace, tuple) or len(namespace) < least:
         raise InvalidNamespaceError(
-            f"{what} is a tuple of {least or 'any number of'} labels or more"
+            f"a {what} is a tuple of labels{' and not empty' if least else ''}"
         )
     for label in namespace:
-        if not isinstance(label, str) or not label or "." in label:
+        if not isinstance(label, str) or not label or "." in label or not _is_text(label):
             raise InvalidNamespaceError(f"a label of a {what} is text without '.', got {label!r}")
+
+
+def _is_text(label: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in label)
 
 
 def _check_page(limit: Any, offset: Any) -> None:

@@ -15,6 +15,8 @@ from aiecs.domain.context.thread_state.records import Inline, Parted, Ref, Whole
 from aiecs.integrations.langgraph.codec import MSGPACK, Codec
 
 _INLINE = 64
+#: Writes name each part, 16 bytes: a longer list of a single write is kept whole.
+_NAMED_IN_WRITES = 500
 
 Where = tuple[str, str]
 
@@ -45,7 +47,7 @@ class Encoder:
         if len(plain) <= _INLINE:
             return Kept(Inline(kind, self._codec.seal(plain)))
         form = parts.form_of(value, plain) if self._codec.parts and kind == MSGPACK else ""
-        if form:
+        if form and (where is not None or len(value) <= _NAMED_IN_WRITES):
             return self._cut(form, len(value), plain, where)
         name = name_of(plain, self._key)
         self._send(name, plain)

@@ -112,3 +112,11 @@ def test_forks_of_forks_are_drawn_beside_them():
     assert [drawn + name for drawn, name in branches(parents)] == [
         "* a", "* b", "|-* c", "| |-* e", "| * f", "* d", "* g", "* lone",
     ]  # fmt: skip
+
+
+def test_an_export_says_what_it_leaves_out(cli: Calls, store: str):
+    talk(store, "one")
+
+    out, err = cli("export", "--store", store)
+    assert len(out.splitlines()) == 2  # its header and its end
+    assert "left out 3 checkpoints of graphs: this format does not hold them" in err.splitlines()

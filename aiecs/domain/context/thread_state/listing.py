@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiecs.core.clock import from_micros
-from aiecs.core.compression import expanded
 from aiecs.core.errors import CorruptRecordError
 from aiecs.core.interface.store import MAX_RECORD_BYTES, Gather
 from aiecs.domain.context.thread_state import records
+from aiecs.domain.context.thread_state.compression import expanded
 from aiecs.domain.context.thread_state.manifests import parts_of
 from aiecs.domain.context.thread_state.names import member_of, space_of
 from aiecs.domain.context.thread_state.names import parts_of as ids_of

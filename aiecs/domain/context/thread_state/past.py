@@ -23,6 +23,7 @@ Name = tuple[str, str]
 """The namespace of a checkpoint, and its id."""
 
 _GONE = "deleted"
+_TOO_MUCH = "more waits for the archive than can be read in time"
 
 
 class _Waiting(NamedTuple):
@@ -94,7 +95,7 @@ class Pasts:
         """A thread's; `ArchiveUnavailableError` when that cannot be told."""
         lying = await lying_in_outbox(self._runtime, "thread", thread_id, self._timeout)
         if not lying.whole:
-            raise ArchiveUnavailableError("more waits for the archive than can be read in time")
+            raise ArchiveUnavailableError(_TOO_MUCH)
         waiting = _sorted(lying.events)
         lives = dict(waiting.lives)
         for life in await self._reader.thread_lives(thread_id, lying.base, self._timeout):
@@ -123,6 +124,8 @@ class Pasts:
     async def _owned(self, session_id: str, there: list[ThreadLife]) -> list[ThreadLife]:
         """Those that were born into a life of the session which may be shown."""
         waiting = await unshipped(self._runtime, session_id, self._timeout)
+        if not waiting.whole:
+            raise ArchiveUnavailableError(_TOO_MUCH)
         archived = await self._reader.lives(session_id, waiting.base, self._timeout, patient=True)
         lives = await without_erased(self._runtime, joined(waiting.lives, archived))
         head = Batch(*session_place(session_id), (Get("", ("~i", "u")),))

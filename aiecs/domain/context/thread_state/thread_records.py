@@ -121,7 +121,12 @@ class ThreadRecords:
             extend = (Extend("w", {member: content.record}), IndexPut("p", {member: 0}))
             told = self._told.writes(thread_id, member, content)
             ops = (*guards, *extend, *_puts(content.parts), *told)
-            await self._threads.write(thread_id, Incr("", {"wn": count}), *ops, ttl=ttl)
+            try:
+                await self._threads.write(thread_id, Incr("", {"wn": count}), *ops, ttl=ttl)
+            except GuardFailed:
+                ((stored,),) = await self._threads.read(thread_id, Get("w", (member,)))
+                _check_room(stored, content.record)
+                raise
 
         await self._write(thread_id, make, attempt, ttl)
 
@@ -163,9 +168,19 @@ class ThreadRecords:
             known.state = known.state or known.key
         return content._replace(parts={})
 
+    async def begin(self, thread_id: str, ttl: int | None) -> bytes:
+        """The state of a thread's contents; one that is not there is made."""
+        while True:
+            key = Put("", {_STATE: new_key()}, if_absent="skip")
+            await self._threads.write(thread_id, key, ttl=ttl)
+            ((state,),) = await self._threads.read(thread_id, Get("", (_STATE,)))
+            if state is not None:
+                return bytes(state)
+
     async def add(
         self,
         thread_id: str,
+        state: bytes,
         rows: Sequence[Row],
         parts: dict[str, bytes],
         *,
@@ -173,12 +188,14 @@ class ThreadRecords:
     ) -> None:
         """Put (member, record, writes) of another thread into this one, in place of its own.
 
-        `parts` are what they refer to, and go first where one batch could not hold them.
+        `parts` are those that they refer to and that are not there yet, and go first where one
+        batch could not hold them. `GuardFailed` when the contents are no longer in that `state`:
+        then something that was there may be gone.
         """
-        key = Put("", {_STATE: new_key()}, if_absent="skip")
+        same = RequireEquals("", _STATE, state)
         for some in of_size(parts, _BYTES_AT_ONCE, _FIELDS_AT_ONCE):
             told = self._told.parts(thread_id, some)
-            await self._threads.write(thread_id, key, *_puts(some), *told, ttl=ttl)
+            await self._threads.write(thread_id, same, *_puts(some), *told, ttl=ttl)
         members = tuple(row[0] for row in rows)
         if not members:
             return
@@ -190,7 +207,7 @@ class ThreadRecords:
         ops += [Put(name, fields) for name, fields in (("d", found), ("w", waiting)) if fields]
         count = Incr("", {"n": 1, "gn": new, "wn": len(waiting)})
         copied = self._told.copied(thread_id, rows)
-        await self._threads.write(thread_id, count, *ops, *copied, ttl=ttl)
+        await self._threads.write(thread_id, count, same, *ops, *copied, ttl=ttl)
         self._runtime.counters.add("checkpoints", new)
 
     async def remove(
@@ -327,6 +344,14 @@ def _check(content: Content) -> None:
         raise InvalidInputError(
             f"a value, or an element of a list or dict, takes at most {MAX_PART_BYTES} bytes, "
             f"got {largest}"
+        )
+
+
+def _check_room(stored: bytes | None, record: bytes) -> None:
+    if len(stored or b"") + len(record) > MAX_RECORD_BYTES:
+        raise InvalidInputError(
+            f"the writes for one checkpoint take at most {MAX_RECORD_BYTES} bytes, without the "
+            "values that they refer to"
         )
 
 

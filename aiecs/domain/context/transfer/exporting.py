@@ -48,6 +48,8 @@ class Exporter:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        #: Checkpoints of graphs that were met: the format of exports does not hold them.
+        self.passed_over = 0
 
     @property
     def corrupt(self) -> int:
@@ -147,6 +149,8 @@ class Exporter:
 
     async def _thread(self, thread_id: str, session: bytes | None) -> AsyncIterator[Record]:
         session_id = None if session is None else session.decode()
+        of_graphs = Batch(*thread_place(thread_id), (Get("", ("gn",)),))
+        self.passed_over += int((await self._runtime.read(of_graphs))[0][0] or 0)
         async for page in self._members(*thread_place(thread_id), "o"):
             records = await self._fields(thread_id, "d", page)
             for name, record in zip(page, records, strict=True):
