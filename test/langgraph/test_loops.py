@@ -123,3 +123,33 @@ async def test_calls_are_measured_and_observed(store, config):
     assert [name for name, _ in heard.calls if name in names] == names
     assert ("aget_tuple", "InvalidInputError") in heard.calls
     assert measured["aget_tuple"]["calls"] == 2
+
+
+@pytest.mark.parametrize("round_", range(8))
+def test_calls_that_meet_the_close_end(round_, url):
+    """In a sound state or with the error of a closed engine: none hangs, none leaves a thread."""
+    made = checkpoint({"a": "x" * 300}, {"a": 1})
+    wrong: list[BaseException] = []
+
+    def call(saver, ready):
+        try:
+            while True:
+                saver.put(CONFIG, made, {}, {"a": 1})
+                ready.set()
+                list(saver.list(CONFIG, limit=1))
+        except (LifecycleError, StoreError):
+            pass
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            wrong.append(error)
+
+    with ContextEngineSaver.from_url(url) as saver:
+        readies = [threading.Event() for _ in range(4)]
+        threads = [threading.Thread(target=call, args=(saver, ready)) for ready in readies]
+        for thread in threads:
+            thread.start()
+        assert all(ready.wait(20) for ready in readies)
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []
+    assert "aiecs-langgraph" not in [thread.name for thread in threading.enumerate()]

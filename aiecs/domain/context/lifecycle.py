@@ -119,10 +119,10 @@ class Lifecycle:
         opened = self._opening.take()
         if opened is None:
             return
+        self._on = NOT_OPEN
         before, self._closing = self._closing, []
         for callback in before:
             await callback()
-        self._on = NOT_OPEN
         left = await opened.services.close(_DRAIN_SECONDS)
         if left:
             logger.warning("closed with %d background tasks unfinished", left)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -20,12 +21,15 @@ T = TypeVar("T")
 
 _portals: WeakKeyDictionary[ContextEngine, Portal] = WeakKeyDictionary()
 _lock = threading.Lock()
+_CLOSED = "the engine of this saver is closed"
 
 
 class Portal:
     """A thread with a loop that runs what other threads wait for."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_ending = False
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="aiecs-langgraph", daemon=True)
         self._thread.start()
@@ -47,13 +51,17 @@ class Portal:
             raise LifecycleError(
                 "a synchronous call cannot wait for its own loop: use the async one"
             )
-        try:
+        with self._lock:  # what is handed over before the end is begun, and cancelled by it
+            if self._is_ending:
+                work.close()
+                raise LifecycleError(_CLOSED)
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:
-            work.close()
-            raise LifecycleError("the engine of this saver is closed") from None
         try:
             return future.result()
+        except CancelledError:
+            if self._is_ending:
+                raise LifecycleError(_CLOSED) from None
+            raise
         except BaseException:
             future.cancel()
             raise
@@ -77,7 +85,8 @@ class Portal:
 
     def end(self) -> None:
         """Let the thread end, with what it runs; idempotent."""
-        with suppress(RuntimeError):
+        with self._lock, suppress(RuntimeError):
+            self._is_ending = True
             self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
 
@@ -90,6 +99,21 @@ def portal_of(engine: ContextEngine) -> Portal:
             found = _portals[engine] = Portal()
             engine.on_close(lambda: _end(engine))
     return found
+
+
+def portal_while_open(engine: ContextEngine, check: Callable[[], object]) -> Portal:
+    """The one of an engine that is open: `check` raises `LifecycleError` when it is not."""
+    check()
+    portal = portal_of(engine)
+    try:
+        check()  # a portal that was made during the close would be ended by nobody
+    except LifecycleError:
+        with _lock:
+            _portals.pop(engine, None)
+        if not portal.is_here:
+            portal.end()
+        raise
+    return portal
 
 
 async def _end(engine: ContextEngine) -> None:

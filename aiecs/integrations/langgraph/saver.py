@@ -27,7 +27,7 @@ from aiecs.integrations.langgraph import versions
 from aiecs.integrations.langgraph.codec import Codec
 from aiecs.integrations.langgraph.config import micros_of, where
 from aiecs.integrations.langgraph.delta import DeltaHistory
-from aiecs.integrations.langgraph.loop import Portal, portal_of
+from aiecs.integrations.langgraph.loop import Portal, portal_while_open
 from aiecs.integrations.langgraph.owned import Owned
 from aiecs.integrations.langgraph.reading import Query, Reading
 from aiecs.integrations.langgraph.strict import OnBlocked
@@ -130,8 +130,7 @@ class ContextEngineSaver(BaseCheckpointSaver[str]):
 
     @property
     def _portal(self) -> Portal:
-        threads_of(self.engine)  # a closed engine has none, and is to get none
-        return portal_of(self.engine)
+        return portal_while_open(self.engine, lambda: threads_of(self.engine))
 
     def get_next_version(self, current: Any, channel: None) -> Any:
         """A version above `current`, unique among forks; in the form that `current` has."""

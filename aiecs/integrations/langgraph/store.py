@@ -29,7 +29,7 @@ from aiecs.domain.context import items as domain
 from aiecs.domain.context.long_term import items_of
 from aiecs.domain.context.monitoring import Monitor, operation
 from aiecs.integrations.langgraph import filters
-from aiecs.integrations.langgraph.loop import Portal, portal_of
+from aiecs.integrations.langgraph.loop import Portal, portal_while_open
 from aiecs.integrations.langgraph.owned import Owned
 
 _MINUTE = 60_000_000
@@ -97,8 +97,7 @@ class ContextEngineStore(BaseStore):
 
     @property
     def _portal(self) -> Portal:
-        items_of(self.engine)  # a closed engine has none, and is to get none
-        return portal_of(self.engine)
+        return portal_while_open(self.engine, lambda: items_of(self.engine))
 
     async def _read(self, op: Op) -> Result:
         if isinstance(op, GetOp):

@@ -39,7 +39,7 @@ _PAGE = 200
 _KNOWN = 1000
 _FIELDS = 1000
 _MEMBERS_AT_ONCE = 500
-_ATTEMPTS = 32
+_ATTEMPTS = 16
 _NAMES_AT_ONCE = 4000
 _VERSION = ("ek", "n", "wn")
 
@@ -128,10 +128,12 @@ class Pruning:
     # --- reading --------------------------------------------------------------------------------
 
     async def _read(self, thread_id: str) -> _Whole:
-        while True:
+        for _ in range(_ATTEMPTS):
             pages = [page async for page in self._pages(thread_id)]
             if all(head == pages[0][0] for head, _ in pages):
                 break  # nothing was written between them
+        else:
+            raise ConflictError(f"thread {thread_id!r} is written to all the time")
         whole = _Whole(pages[0][0], {}, {}, {})
         for _, gathered in pages:
             whole.nodes.update(gathered.linked)

@@ -12,6 +12,7 @@ from aiecs.infrastructure.persistence.archive import letters
 
 _BOUNDS = Plan("outbox bounds", Read(OUTBOX, stop=Arg(0)))
 _AT_ONCE = 256
+_PATIENCE = 60.0
 _SHORTEST, _LONGEST = 0.005, 0.25
 
 
@@ -29,9 +30,9 @@ async def wait_until_in(
     left: dict[int, int] = {}
     try:
         async with asyncio.timeout(timeout):
-            ends = await _bounds(store, wanted)
+            ends = await _bounds(store, wanted, timeout)
             left = {bucket: log.next for bucket, log in ends.items() if log.base < log.next}
-            await _emptied(store, left, hurry)
+            await _emptied(store, left, hurry, timeout)
     except TimeoutError:
         count = "one outbox is" if len(left) == 1 else f"{len(left)} outboxes are"
         where = f"{count} not in the archive yet" if left else "not even read"
@@ -45,7 +46,10 @@ async def wait_until_in(
 
 
 async def _emptied(
-    store: Store, left: dict[int, int], hurry: Callable[[Collection[int]], None]
+    store: Store,
+    left: dict[int, int],
+    hurry: Callable[[Collection[int]], None],
+    timeout: float,
 ) -> None:
     pause = _SHORTEST
     hurry(left.copy())
@@ -53,18 +57,22 @@ async def _emptied(
         hurry(())
         await asyncio.sleep(pause)
         pause = min(_LONGEST, pause * 1.5)
-        for bucket, log in (await _bounds(store, left)).items():
+        for bucket, log in (await _bounds(store, left, timeout)).items():
             if log.base >= left[bucket] or log.base >= log.next:
                 del left[bucket]
 
 
-async def _bounds(store: Store, buckets: Iterable[int]) -> dict[int, LogSlice]:
-    """Where each outbox begins and ends."""
-    names = list(buckets)
+async def _bounds(
+    store: Store,
+    buckets: Iterable[int],
+    timeout: float,
+) -> dict[int, LogSlice]:
+    """Where each outbox begins and ends. Who waits for so long does so for a slow store, too."""
+    names, patience = list(buckets), min(timeout, _PATIENCE)
     found: dict[int, LogSlice] = {}
     for at in range(0, len(names), _AT_ONCE):
         part = names[at : at + _AT_ONCE]
         calls = (Call(_BOUNDS, bucket, "", (0,)) for bucket in part)
-        results = await asyncio.gather(*map(store.apply, calls))
+        results = await asyncio.gather(*(store.apply(call, timeout=patience) for call in calls))
         found |= {bucket: log for bucket, (log,) in zip(part, results, strict=True)}  # type: ignore[misc]
     return found
