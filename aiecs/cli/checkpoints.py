@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,12 +16,21 @@ async def import_checkpoints(
     output: Output, source: str, allowed: list[str], store: str | None
 ) -> None:
     """Copy all threads of a saver, and compare what was stored with what is there."""
-    from aiecs.integrations.langgraph import ContextEngineSaver
-    from aiecs.integrations.langgraph.importing import import_threads, opened
-
     types = [_type_of(text) for text in allowed]
     _check_there(source)
     output.remark(f"from: {safe_url(source)}")
+    try:
+        await _import(output, source, types, store)
+    except sqlite3.DatabaseError as error:
+        raise CommandError(f"{safe_url(source)} cannot be read: {error}") from None
+
+
+async def _import(
+    output: Output, source: str, types: list[tuple[str, str]], store: str | None
+) -> None:
+    from aiecs.integrations.langgraph import ContextEngineSaver
+    from aiecs.integrations.langgraph.importing import import_threads, opened
+
     async with (
         open_engine(store, output, bulk=True) as (engine, target),
         opened(source, types) as old,
@@ -58,5 +68,7 @@ def _type_of(text: str) -> tuple[str, str]:
 def _check_there(source: str) -> None:
     """A saver would make the file only to find it empty."""
     scheme, _, rest = source.partition("://")
+    if scheme == "sqlite" and not rest.removeprefix("/"):
+        raise UsageError("--from sqlite:///FILE names a file")
     if scheme == "sqlite" and not Path(rest.removeprefix("/")).exists():
         raise CommandError(f"{rest.removeprefix('/')} does not exist; check --from")

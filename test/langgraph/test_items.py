@@ -234,6 +234,7 @@ async def test_labels_that_there_cannot_be(items, op):
     "op",
     [
         PutOp(("a",), "", {"n": 1}),
+        PutOp(("a",), "k" * 2000, {"n": 1}),
         PutOp(("a",), "k", {"n": object()}),
         PutOp(("a",), "k", {"n": "x" * 9_000_000}),
         PutOp(("a",), "k", [1]),
@@ -246,7 +247,7 @@ async def test_labels_that_there_cannot_be(items, op):
 )
 async def test_what_makes_no_sense(items, op):
     with pytest.raises(InvalidInputError):
-        await items.abatch([op])
+        await items.abatch([PutOp(("before",), "k", {}), op])
     assert await items.alist_namespaces() == []
 
 

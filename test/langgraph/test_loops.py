@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -153,3 +155,25 @@ def test_calls_that_meet_the_close_end(round_, url):
     assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
     assert "aiecs-langgraph" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_forked_child_does_not_wait_for_the_parents_thread(tmp_path):
+    script = f"""
+import os, sys
+from aiecs.core.errors import ContextEngineError
+from aiecs.integrations.langgraph import ContextEngineSaver
+with ContextEngineSaver.from_url("sqlite:///{tmp_path}/fork.db") as saver:
+    at = {{"configurable": {{"thread_id": "t"}}}}
+    assert saver.get_tuple(at) is None
+    child = os.fork()
+    if child == 0:
+        try:
+            saver.get_tuple(at)
+        except ContextEngineError as error:
+            os._exit(7)
+        os._exit(8)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "7\n", done.stderr

@@ -10,6 +10,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP
 from support.checkpoints import Run, checkpoint
 
 from aiecs.core.errors import InvalidInputError
+from aiecs.integrations.langgraph import ContextEngineSaver
 
 
 def of(thread, namespace="", checkpoint_id=None):
@@ -220,6 +221,17 @@ async def test_writes_of_a_wide_fan_out(saver, config):
     found = await saver.aget_tuple(at)
     assert [value[-1] for _, _, value in found.pending_writes] == list(range(30))
     assert all(value[:-1] == wide for _, _, value in found.pending_writes)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+async def test_a_write_of_more_than_a_batch_can_hold(engine, config, compress):
+    saver = ContextEngineSaver(engine, compress=compress)
+    at = await Run(saver, config).step(a=1)
+    long = [f"{number} " + "x" * 1000 for number in range(12_000)]
+    await saver.aput_writes(at, [("a", long)], "task")
+    assert (await saver.aget_tuple(at)).pending_writes == [("task", "a", long)]
+    with pytest.raises(InvalidInputError, match="8380416"):
+        await saver.aput_writes(at, [("a", "x" * 9_000_000)], "task")
 
 
 async def test_more_writes_than_a_checkpoint_can_have(saver, config):

@@ -71,17 +71,18 @@ class Items:
         self._runtime = runtime
         self._directory = Directory(runtime)
 
-    async def put(
-        self, namespace: Namespace, key: str, value: dict[str, Any], ttl: int | None
-    ) -> None:
-        """Store an item, replacing that of the same key; one atomic write.
+    def record(self, key: str, value: dict[str, Any], ttl: int | None) -> bytes:
+        """What `put` stores of an item that expires `ttl` microseconds from then, None: never.
 
-        It expires `ttl` microseconds from now, None: never. `InvalidInputError` for a value that
-        cannot be kept or takes more than 8 MiB.
+        `InvalidInputError` for a key of more than 1,024 bytes, for a value that cannot be kept and
+        for one of more than 8 MiB.
         """
+        _checked(key)
+        return encode([ttl, now_micros(), value], what="item", max_bytes=MAX_RECORD_BYTES)
+
+    async def put(self, namespace: Namespace, key: str, record: bytes, ttl: int | None) -> None:
+        """Store an item, replacing that of the same key; one atomic write."""
         field = field_of(_checked(key))
-        stored = [ttl, now_micros(), value]
-        record = encode(stored, what="item", max_bytes=MAX_RECORD_BYTES)
         ops: list[Op] = [
             *(Incr("", {"n": 1}), Put("i", {field: record})),
             *(Put("c", {field: NOW}, if_absent="skip"), IndexPut("u", {key: NOW})),

@@ -65,7 +65,8 @@ class Codec:
     def seal(self, plain: bytes | memoryview) -> bytes:
         """What may be stored of plain bytes."""
         if self._cipher is None:
-            small = compression.compressed(plain) if self.compress else None
+            fits = self.compress and len(plain) <= MAX_RECORD_BYTES
+            small = compression.compressed(plain) if fits else None
             return b"".join((_PLAIN, plain) if small is None else (_COMPRESSED, small))
         name, sealed = self._cipher.encrypt(bytes(plain))
         label = name.encode()

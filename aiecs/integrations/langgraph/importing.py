@@ -93,7 +93,10 @@ async def import_threads(
         found = await source.aget_tuple(_config(place))
         if found is None:  # removed meanwhile
             continue
-        await _copy(found, place, target)
+        try:
+            await _copy(found, place, target)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"thread {place[0]!r} cannot be kept: {error}") from None
         writes += len(found.pending_writes or ())
         stored = await target.aget_tuple(_config(place))
         if stored is None or _told(stored) != _told(found):

@@ -7,6 +7,7 @@ stands still meanwhile, but nothing that the call needs runs on it.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
@@ -114,6 +115,17 @@ def portal_while_open(engine: ContextEngine, check: Callable[[], object]) -> Por
             portal.end()
         raise
     return portal
+
+
+def _forget_in_child() -> None:
+    """The threads of portals stay behind in the parent, and so may whoever holds the lock."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    _portals.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
 
 
 async def _end(engine: ContextEngine) -> None:

@@ -70,8 +70,9 @@ class ContextEngineStore(BaseStore):
         puts = {(op.namespace, op.key): op for op in wanted if isinstance(op, PutOp)}
         for op in wanted:
             _check(op)
+        ready = [(op, self._record(op)) for op in puts.values()]
         results = await asyncio.gather(*map(self._read, wanted))
-        await asyncio.gather(*map(self._write, puts.values()))
+        await asyncio.gather(*(self._write(op, record) for op, record in ready))
         return list(results)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
@@ -124,11 +125,17 @@ class ContextEngineStore(BaseStore):
             matching = sorted({name[: op.max_depth] for name in matching})
         return matching[op.offset : op.offset + op.limit]
 
-    async def _write(self, op: PutOp) -> None:
+    def _record(self, op: PutOp) -> bytes | None:
+        """What is to be stored; None for what is to be removed."""
         if op.value is None:
+            return None
+        return self._items.record(op.key, dict(op.value), _micros(op.ttl))
+
+    async def _write(self, op: PutOp, record: bytes | None) -> None:
+        if record is None:
             await self._items.delete(op.namespace, op.key)
         else:
-            await self._items.put(op.namespace, op.key, dict(op.value), _micros(op.ttl))
+            await self._items.put(op.namespace, op.key, record, _micros(op.ttl))
 
 
 def _fields(item: domain.Item) -> dict[str, Any]:

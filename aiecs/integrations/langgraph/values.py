@@ -15,8 +15,7 @@ from aiecs.domain.context.thread_state.records import Inline, Parted, Ref, Whole
 from aiecs.integrations.langgraph.codec import MSGPACK, Codec
 
 _INLINE = 64
-#: Writes name each part, 16 bytes: a longer list of a single write is kept whole.
-_NAMED_IN_WRITES = 500
+_NAMED_IN_WRITES, _WHOLE_IN_WRITES = 500, 1024 * 1024
 
 Where = tuple[str, str]
 
@@ -47,7 +46,7 @@ class Encoder:
         if len(plain) <= _INLINE:
             return Kept(Inline(kind, self._codec.seal(plain)))
         form = parts.form_of(value, plain) if self._codec.parts and kind == MSGPACK else ""
-        if form and (where is not None or len(value) <= _NAMED_IN_WRITES):
+        if form and (where is not None or _names_are_few(len(value), len(plain))):
             return self._cut(form, len(value), plain, where)
         name = name_of(plain, self._key)
         self._send(name, plain)
@@ -83,6 +82,11 @@ class Encoder:
         for where, sequence in self._sequences.items():
             known.names.update(sequence.names)
             self.cache.sequences[where] = replace(sequence, sent=known)
+
+
+def _names_are_few(length: int, size: int) -> bool:
+    """Writes name each part, 16 bytes: a long list is kept whole there, unless it is huge."""
+    return length <= _NAMED_IN_WRITES or size > _WHOLE_IN_WRITES
 
 
 class Wanted(NamedTuple):

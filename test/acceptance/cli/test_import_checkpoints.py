@@ -118,6 +118,10 @@ def test_mistakes(cli: Calls, tmp_path):
     _, err = bring(cli, f"sqlite:///{tmp_path}/none.db", "memory://", code=1)
     assert "none.db does not exist" in err
     assert not list(tmp_path.glob("*.db"))
+    (tmp_path / "broken").write_bytes(b"no database, but long enough to be looked at" * 50)
+    _, err = bring(cli, f"sqlite:///{tmp_path}/broken", "memory://", code=1)
+    assert "broken cannot be read: file is not a database" in err
+    bring(cli, "sqlite:///", "memory://", code=2)
     bring(cli, "mongodb://x", "memory://", code=2)
     bring(cli, "sqlite:///x.db", "memory://", "--allow", "nonsense", code=2)
     bring(cli, "sqlite:///x.db", "memory://", "a.jsonl", code=2)
