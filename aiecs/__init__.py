@@ -39,6 +39,7 @@ if typing.TYPE_CHECKING:
         DeletionReport,
         Observer,
         Page,
+        RecountReport,
         SessionMetrics,
     )
     from aiecs.domain.task.task_context import TaskContext
@@ -66,6 +67,7 @@ _HOMES = {
     "NotFoundError": _ERRORS,
     "Observer": _CONTEXT,
     "Page": _CONTEXT,
+    "RecountReport": _CONTEXT,
     "SessionEndedError": _ERRORS,
     "SessionExistsError": _ERRORS,
     "SessionMetrics": _CONTEXT,
@@ -100,6 +102,7 @@ __all__ = [
     "NotFoundError",
     "Observer",
     "Page",
+    "RecountReport",
     "SessionEndedError",
     "SessionExistsError",
     "SessionMetrics",

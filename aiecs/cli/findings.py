@@ -9,7 +9,7 @@ from aiecs.core.interface.finding import Finding
 
 def health_findings(health: dict[str, Any]) -> list[Finding]:
     """What the engine says of itself; that writes are refused is more than a warning."""
-    from aiecs.domain.context.maintenance import WRITES_REFUSED
+    from aiecs.domain.context.diagnosis import WRITES_REFUSED
 
     found = [Finding(**one) for one in health["server"]]
     told = {str(one) for one in found}

@@ -128,11 +128,11 @@ async def release_store(store: Store) -> None:
     await store.close()
 
 
-def fallback_store() -> Store:
+def fallback_store(settings: Settings) -> Store:
     """The process's store in memory, for engines that found no Redis at their start; made once."""
     with _lock:
         if not _fallback:
-            _fallback.append(open_store("memory://", Settings()))
+            _fallback.append(open_store("memory://", settings))
         return _fallback[0]
 
 

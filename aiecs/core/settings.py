@@ -163,6 +163,15 @@ class Settings(ServerSettings):
             ge=0,
         ),
     ] = 32 * 1024 * 1024
+    store_max_bytes: Annotated[
+        int,
+        env(
+            "AIECS_STORE_MAX_BYTES",
+            "Bytes that a store in memory or a SQLite file may hold; then writes are refused. "
+            "0: no bound. `max_bytes=` in the URL wins.",
+            ge=0,
+        ),
+    ] = 0
     sqlite_synchronous: Annotated[
         Literal["NORMAL", "FULL"],
         env(

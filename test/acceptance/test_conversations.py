@@ -254,7 +254,7 @@ async def test_the_cap_keeps_the_newest(make_engine):
     history = await engine.get_conversation_history("s", limit=None)
 
     assert contents(history) == [f"m{n}" for n in range(10, 1010)]
-    assert (await engine.get_metrics())["total_messages"] == 1000
+    assert (await engine.get_metrics())["stored_messages"] == 1000
 
 
 async def test_reads_stay_right_while_the_cap_trims(make_engine):

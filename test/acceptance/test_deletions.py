@@ -177,5 +177,7 @@ async def test_the_metrics_follow(engine: ContextEngine):
 
     after = await engine.get_metrics()
 
-    for name in ("total_sessions", "active_sessions", "total_messages", "total_checkpoints"):
+    for name in ("stored_sessions", "active_sessions", "stored_messages", "stored_checkpoints"):
         assert after[name] == before[name]
+    for name in ("sessions", "messages", "checkpoints"):
+        assert after[f"total_{name}"] > after[f"stored_{name}"], "ever stored"

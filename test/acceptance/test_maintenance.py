@@ -44,7 +44,8 @@ async def test_idle_sessions_go_and_used_ones_stay(timed):
     assert len(await engine.get_conversation_history("used")) == 1
     assert await engine.cleanup_expired_sessions(max_idle_hours=2) == 0
     metrics = await engine.get_metrics()
-    assert (metrics["total_sessions"], metrics["total_messages"]) == (1, 1)
+    assert (metrics["stored_sessions"], metrics["stored_messages"]) == (1, 1)
+    assert (metrics["total_sessions"], metrics["total_messages"]) == (3, 3), "ever stored"
 
 
 async def test_clean_up_of_everything_leaves_nothing(timed):
@@ -175,7 +176,7 @@ async def test_the_sweeper_removes_what_expired_and_its_index_entries(timed):
     assert await members(engine, SESSIONS) == ["young"]
     assert await members(engine, (sessions_of("u0"),)) == ["young"]
     assert await members(engine, (sessions_of("u1"),)) == []
-    assert (await engine.get_metrics())["total_sessions"] == 1
+    assert (await engine.get_metrics())["stored_sessions"] == 1
 
 
 async def test_only_one_process_sweeps_at_a_time(make_engine):
@@ -292,7 +293,7 @@ async def test_a_session_kept_for_its_thread_is_counted_out_once(timed):
     assert await engine.cleanup_expired_sessions(24 * 30) == 0
 
     metrics = await engine.get_metrics()
-    assert (metrics["total_sessions"], metrics["active_sessions"]) == (1, 1)
+    assert (metrics["stored_sessions"], metrics["active_sessions"]) == (1, 1)
 
 
 async def test_recounting_leaves_out_a_session_that_is_kept_for_its_thread(timed):
@@ -307,7 +308,7 @@ async def test_recounting_leaves_out_a_session_that_is_kept_for_its_thread(timed
     await engine._on.maintenance.recount()
 
     metrics = await engine.get_metrics()
-    assert (metrics["total_sessions"], metrics["active_sessions"]) == (1, 1)
+    assert (metrics["stored_sessions"], metrics["active_sessions"]) == (1, 1)
 
 
 async def test_when_one_removal_fails_no_other_goes_on_behind_the_caller(timed, monkeypatch):
@@ -331,7 +332,7 @@ async def test_when_one_removal_fails_no_other_goes_on_behind_the_caller(timed, 
     for _ in range(20):
         await asyncio.sleep(0)
     assert next(calls) == made + 1
-    total = (await engine.get_metrics())["total_sessions"]
+    total = (await engine.get_metrics())["stored_sessions"]
     assert 0 < total < 200
     assert await engine.cleanup_expired_sessions() == total
 

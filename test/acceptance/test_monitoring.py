@@ -8,7 +8,7 @@ import pytest
 from support.waiting import expired, until
 
 from aiecs import ContextEngine, InvalidInputError, StoreUnavailableError
-from aiecs.domain.context.monitoring import Histogram
+from aiecs.domain.context.latency import Histogram
 
 
 async def test_health_says_what_the_specification_reads(engine):
@@ -85,10 +85,25 @@ async def test_totals_survive_deletion_and_expiry(make_engine):
     await engine.add_conversation_message("b", "user", "anew")
 
     metrics = await engine.get_metrics()
-    assert (metrics["total_sessions"], metrics["total_messages"]) == (2, 2), "c is not swept yet"
+    assert (metrics["stored_sessions"], metrics["stored_messages"]) == (2, 2), "c is not swept yet"
     await engine._on.maintenance.sweep()
     metrics = await engine.get_metrics()
-    assert (metrics["total_sessions"], metrics["total_messages"]) == (1, 1)
+    assert (metrics["stored_sessions"], metrics["stored_messages"]) == (1, 1)
+    assert (metrics["total_sessions"], metrics["total_messages"]) == (4, 4), "b lived twice"
+
+
+async def test_trimmed_messages_were_stored_once(make_engine):
+    engine = await make_engine(max_messages_per_session=3)
+    for number in range(5):
+        await engine.add_conversation_message("s", "user", str(number))
+    key = await engine.create_conversation_session("s", [], "agent_to_agent")
+    for number in range(4):
+        sender = ("a", "agent", "writer")
+        await engine.add_agent_communication_message(key, *sender, content=str(number))
+
+    metrics = await engine.get_metrics()
+
+    assert (metrics["stored_messages"], metrics["total_messages"]) == (6, 9)
 
 
 async def test_recount_puts_wrong_totals_right(engine):
@@ -101,12 +116,25 @@ async def test_recount_puts_wrong_totals_right(engine):
     engine._on.runtime.counters.add("messages", 1000)
     engine._on.runtime.counters.add("sessions", -3)
 
-    totals = await engine.recount()
+    found = await engine.recount()
 
-    assert totals == {"sessions": 5, "ended": 1, "messages": 5, "checkpoints": 1}
+    counted = {"sessions": 5, "ended": 1, "messages": 5, "checkpoints": 1}
+    assert found.to_dict() == {**counted, "drift": {"sessions": 3, "messages": -1000}}
     after = await engine.get_metrics()
-    for name in ("total_sessions", "active_sessions", "total_messages", "total_checkpoints"):
+    for name in ("stored_sessions", "active_sessions", "stored_messages", "stored_checkpoints"):
         assert after[name] == before[name]
+    assert (await engine.recount()).to_dict() == {**counted, "drift": {}}
+
+
+async def test_a_recount_keeps_what_was_ever_stored(engine):
+    for number in range(5):
+        await engine.add_conversation_message(f"s{number}", "user", "x")
+    await engine.delete_session("s0")
+
+    await engine.recount()
+
+    metrics = await engine.get_metrics()
+    assert (metrics["total_sessions"], metrics["stored_sessions"]) == (5, 4)
 
 
 async def test_an_outage_shows_and_never_as_zero(timed):
@@ -163,7 +191,7 @@ async def test_latencies_are_counted_by_operation(engine):
     metrics = await engine.get_metrics()
 
     found = metrics["operations"]["add_conversation_message"]
-    assert found["calls"] == 21
+    assert (found["calls"], found["errors"]) == (21, {"InvalidInputError": 1})
     assert 0 < found["p50"] <= found["p99"]
     assert metrics["failed_operations"] == 1
     assert metrics["storage_performance"]["avg_response_time"] > 0

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
         ConversationMessage,
         DeletionReport,
         Page,
+        RecountReport,
         SessionMetrics,
     )
-    from aiecs.domain.context.monitoring import Observer
+    from aiecs.domain.context.observation import Observer
     from aiecs.domain.context.window import ContextWindow
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "DeletionReport",
     "Observer",
     "Page",
+    "RecountReport",
     "SessionMetrics",
 ]
 
@@ -45,8 +47,9 @@ _HOMES = {
     "ConversationParticipant": "conversation_models",
     "ConversationSession": "conversation_models",
     "DeletionReport": "models",
-    "Observer": "monitoring",
+    "Observer": "observation",
     "Page": "models",
+    "RecountReport": "models",
     "SessionMetrics": "models",
 }
 

@@ -223,7 +223,9 @@ class AgentConversations:
         except GuardFailed:
             return False
         trimmed = results[len(before) + 1] if results and trim else 0
-        self._runtime.counters.add("messages", 1 - trimmed)
+        self._runtime.counters.add("messages", 1)
+        if trimmed:
+            self._runtime.counters.add("messages", -trimmed)
         return True
 
     # --- reading --------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiecs.domain.context.lifecycle import Lifecycle
-from aiecs.domain.context.monitoring import operation
+from aiecs.domain.context.observation import operation
 
 if TYPE_CHECKING:
     from aiecs.domain.context.archive_questions import ArchiveQuestions

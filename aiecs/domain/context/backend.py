@@ -56,7 +56,7 @@ async def open_backend(store: str | Store | None, settings: Settings, *, share: 
     except StoreMisconfiguredError:
         raise  # something answers there: a mistake to mend, no outage
     except (StoreUnavailableError, StoreTimeoutError) as error:
-        return _fall_back(error)
+        return _fall_back(error, settings)
     return Backend(redis, release)
 
 
@@ -68,13 +68,13 @@ async def _answering(store: Store, release: Callable[[], Awaitable[None]]) -> No
         raise
 
 
-def _fall_back(error: Exception) -> Backend:
+def _fall_back(error: Exception, settings: Settings) -> Backend:
     logger.warning(
         "REDIS IS NOT REACHABLE (%s): keeping all data in the memory of this process, where it is "
         "lost at its end. Name a store (store=, AIECS_STORE_URL) to get an error instead.",
         error,
     )
-    return Backend(registry.fallback_store(), _keep_open, fallback=True)
+    return Backend(registry.fallback_store(settings), _keep_open, fallback=True)
 
 
 async def _keep_open() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiecs.domain.context.lifecycle import Lifecycle
-from aiecs.domain.context.monitoring import operation
+from aiecs.domain.context.observation import operation
 
 
 class CheckpointCalls(Lifecycle):

@@ -10,7 +10,7 @@ from aiecs.core.errors import InvalidInputError, LifecycleError
 from aiecs.core.interface.storage_interface import IPermanentStorageBackend
 from aiecs.core.interface.store import MAX_INTEGER, Store
 from aiecs.domain.context.arguments import listed
-from aiecs.domain.context.monitoring import Observer
+from aiecs.domain.context.observation import Observer
 
 if TYPE_CHECKING:
     from aiecs.core.settings import Settings

@@ -25,8 +25,14 @@ from aiecs.domain.context.conversation_models import (
     ConversationParticipant,
     ConversationSession,
 )
-from aiecs.domain.context.models import ConversationMessage, DeletionReport, Page, SessionMetrics
-from aiecs.domain.context.monitoring import Observer, operation
+from aiecs.domain.context.models import (
+    ConversationMessage,
+    DeletionReport,
+    Page,
+    RecountReport,
+    SessionMetrics,
+)
+from aiecs.domain.context.observation import Observer, operation
 from aiecs.domain.context.window import ContextWindow, latest_that_fit
 from aiecs.domain.task.task_context import TaskContext
 
@@ -352,28 +358,39 @@ class ContextEngine(CheckpointCalls, ArchiveCalls, IStorageBackend, ICheckpointe
         return await self._on.maintenance.cleanup(max_idle_hours)
 
     async def health_check(self) -> dict[str, Any]:
-        """How the engine is; never a `StoreError`.
+        """How the engine is, within little more than `operation_timeout`; never a `StoreError`.
 
-        `status` (healthy, degraded, unhealthy), `storage_backend`, `redis_connected`, `issues`,
-        `active_sessions` and `total_messages` (None when the store is down). It tries a write: a
-        store that refuses it but can be read is degraded, one that cannot be read unhealthy.
-        `server`: of Redis, what the primaries say of themselves (`Finding` as dicts); an old
-        version or an eviction policy that loses sessions is an issue (degraded), no persistence
+        `status`: it tries a write. A store that refuses it but can be read is "degraded", as is
+        all that `issues` names; one that cannot be read is "unhealthy"; else "healthy".
+        `active_sessions`, `total_messages`: as `get_metrics`, None when the store is down.
+        `storage_backend`, `storage_mode` (configured or fallback), `redis_connected`, `breaker`
+        (open while calls to one of `servers_down` fail at once), `server_version`,
+        `memory_usage`, `archive` (what waits for it, how old that is, what it does not take);
+        `last_error`: the class, operation and time of this process's last error of a store, an
+        archive or a record, or None. `server`: of Redis, what the primaries say of themselves
+        (`Finding` as dicts): an eviction policy that loses sessions is an issue, no persistence
         one of the `warnings`.
         """
-        return await self._on.maintenance.health()
+        return await self._on.diagnosis.health()
 
     @operation
     async def get_metrics(self) -> dict[str, Any]:
-        """Numbers of the whole store, and of this process.
+        """Numbers of the whole store, and of this process; all of them finite.
 
-        `total_sessions`, `active_sessions`, `total_messages`, `total_checkpoints`; `memory_usage`
-        (share of the machine's, 0 to 1), `storage_performance` (seconds, rates from 0 to 1);
-        `transport`: what `Gauges` of a Redis store lists, empty for stores without connections.
+        Of the store, as all its processes count: `total_sessions`, `total_messages`,
+        `total_checkpoints` (ever stored), `stored_sessions` and so on (there now),
+        `active_sessions` (neither ended nor expired; expired ones leave it at the next sweep, a
+        minute later at most). A process that is killed takes up to 250 ms of counts with it:
+        `recount` puts them right. `memory_usage`, 0.0 to 1.0: of Redis's `maxmemory` or machine,
+        of `max_bytes`, of the disk of a SQLite file; of the machine, for memory without a bound.
+
+        Of this process: `storage_performance` (`avg_response_time`, `p50` and `p99` in seconds;
+        `cache_hit_rate` 0.0 to 1.0, and 1.0 before any read), `operations` (calls, latencies and
+        errors of each), `transport` (`Gauges` of a Redis store, else empty), `archive`.
         """
-        return await self._on.maintenance.metrics()
+        return await self._on.diagnosis.metrics()
 
     @operation
-    async def recount(self) -> dict[str, int]:
-        """Count the whole store anew and put the totals right; the totals."""
+    async def recount(self) -> RecountReport:
+        """Count the whole store anew and put the totals right; what there is, and the drift."""
         return await self._on.maintenance.recount()

@@ -128,9 +128,9 @@ class Conversations:
         return True
 
     def _count(self, added: int, results: list[Any] | None) -> None:
-        if self._trim and results:
-            added -= results[1]
         self._runtime.counters.add("messages", added)
+        if self._trim and results and results[1]:
+            self._runtime.counters.add("messages", -results[1])
 
     async def history(
         self,

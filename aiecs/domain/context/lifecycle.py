@@ -16,7 +16,7 @@ from aiecs.domain.context.configuration import (
     Config,
     ttl_of,
 )
-from aiecs.domain.context.monitoring import Monitor
+from aiecs.domain.context.observation import Monitor
 
 if TYPE_CHECKING:
     from aiecs.core.archiving import Archiving
@@ -98,7 +98,9 @@ class Lifecycle:
             cold_seconds=settings.archive_read_timeout,
             concerns=(_FALLEN_BACK,) if backend.fallback else (),
         )
-        services.maintenance.start()
+        mode = "fallback" if backend.fallback else "configured"
+        self.monitor.opened(backend.store.capabilities.name, mode)
+        services.start()
         if archiving is not None:
             archiving.start(services.runtime.events)
         self._on = services

@@ -114,4 +114,23 @@ class DeletionReport:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class RecountReport:
+    """What the store holds, counted: `ended` of the `sessions` are not active any more.
+
+    `drift` is how far the totals were off, by name, before they were put right (what is counted
+    less what they said); empty when they were right. Writes during the count blur it.
+    """
+
+    sessions: int = 0
+    ended: int = 0
+    messages: int = 0
+    checkpoints: int = 0
+    drift: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything by name."""
+        return asdict(self)
+
+
 _COUNTS = tuple(count.name for count in fields(DeletionReport) if count.name != "complete")

@@ -1,176 +1,178 @@
-"""What every call is measured by: latencies in bounded histograms, and observers."""
+"""The monitor and the logger of applications: what an engine did, kept or written down."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from functools import wraps
-from time import perf_counter
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aiecs.core.errors import ConflictError, ContextEngineError, CorruptRecordError
-from aiecs.core.interface.store import CorruptField, GuardFailed
+from aiecs.core.clock import utcnow
+from aiecs.core.errors import InvalidInputError
+from aiecs.domain.context.observation import (
+    OK,
+    Observer,
+    OpeningObserver,
+    StateObserver,
+    Tracer,
+)
 
-logger = logging.getLogger("aiecs")
+if TYPE_CHECKING:
+    from aiecs.domain.context.observation import Monitored
 
-P = ParamSpec("P")
-R = TypeVar("R")
+__all__ = [
+    "ContentEngineLogger",
+    "ContentEngineMonitor",
+    "Observer",
+    "OpeningObserver",
+    "StateObserver",
+    "Tracer",
+]
 
-_STEPS = 8
-_BUCKETS = 40 * _STEPS
+KEPT = 1_000
+"""How many operations of each type a monitor remembers."""
+
+_LONGEST = 86_400.0 * 365
+_WORDS = {
+    "checkpoint": ("checkpoint", "writes", "thread", "aput", "tuple", "prune", "delta", "for_runs"),
+    "conversation": ("message", "history", "conversation", "agent", "build_context"),
+    "session": ("session", "task_context", "user"),
+}
+_OTHER = "maintenance"
 
 
-class Observer(Protocol):
-    """Is told of every operation of an engine, on the thread and loop that ran it."""
+def type_of(operation: str) -> str:
+    """The type of an engine's operation: checkpoint, conversation, session or maintenance."""
+    if operation.startswith(("cleanup", "archive")):
+        return _OTHER
+    found = (kind for kind, words in _WORDS.items() if any(word in operation for word in words))
+    return next(found, _OTHER)
+
+
+class ContentEngineMonitor:
+    """Remembers the last 1,000 operations of each type, and sums them up.
+
+    It is told of every operation of `engine` by itself; `automatic=False` leaves that to calls of
+    `record_operation`. Numbers are of this process, since the monitor was made.
+    """
+
+    def __init__(self, engine: Monitored, *, automatic: bool = True) -> None:
+        self.engine = engine
+        kinds = (*_WORDS, _OTHER)
+        self.operation_metrics: dict[str, deque[dict[str, Any]]] = {
+            f"{kind}_operations": deque(maxlen=KEPT) for kind in ("session", "conversation", *kinds)
+        }
+        if automatic:
+            engine.monitor.observe(self)
+
+    async def record_operation(
+        self, operation_type: str, operation: str, latency: float, success: bool
+    ) -> None:
+        """Remember one operation; `latency` is in seconds.
+
+        `operation_type` is session, conversation, checkpoint or maintenance, else
+        `InvalidInputError`.
+        """
+        kept = self.operation_metrics.get(f"{operation_type}_operations")
+        if kept is None:
+            known = ", ".join(name.removesuffix("_operations") for name in self.operation_metrics)
+            raise InvalidInputError(f"operation_type is one of {known}; got {operation_type!r}")
+        if type(latency) not in (int, float) or not 0 <= latency <= _LONGEST:  # nor NaN
+            raise InvalidInputError(f"latency is seconds, 0 or more; got {latency!r}")
+        kept.append(_metric(operation_type, operation, latency, success=bool(success)))
 
     def operation(self, name: str, seconds: float, outcome: str) -> None:
-        """`name` as the engine's method; `outcome` is "ok" or the name of the error's class.
+        """Remember an operation that the engine tells of. See `Observer`."""
+        kind = type_of(name)
+        metric = _metric(kind, name, seconds, success=outcome == OK)
+        self.operation_metrics[f"{kind}_operations"].append(metric)
 
-        Must not block. What it raises is logged and goes no further.
+    def get_performance_report(self) -> dict[str, dict[str, Any]]:
+        """Of each type that occurred: `total_operations` (that are remembered), `success_rate`.
+
+        That is 0.0 to 1.0; `avg_latency`, `min_latency` and `max_latency` are in seconds.
         """
-        ...
+        held = {kind: list(metrics) for kind, metrics in self.operation_metrics.items()}
+        return {kind: _report(metrics) for kind, metrics in held.items() if metrics}
 
 
-class Latency(NamedTuple):
-    """How long calls took, in seconds; zeros before the first one."""
-
-    calls: int = 0
-    average: float = 0.0
-    p50: float = 0.0
-    p99: float = 0.0
-
-
-class Histogram:
-    """Durations from 1 microsecond to days in 320 buckets, each at most 12.5 % wide."""
-
-    __slots__ = ("_counts", "count", "seconds")
-
-    def __init__(self) -> None:
-        self._counts = [0] * _BUCKETS
-        self.count = 0
-        self.seconds = 0.0
-
-    def record(self, seconds: float) -> None:
-        """Count one duration."""
-        micros = int(seconds * 1_000_000)
-        if micros >= _STEPS:
-            length = micros.bit_length() - 4
-            micros = length * _STEPS + (micros >> length)
-        self._counts[micros if micros < _BUCKETS else -1] += 1
-        self.count += 1
-        self.seconds += seconds
-
-    def add(self, other: Histogram) -> None:
-        """Count everything that `other` counted."""
-        self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]
-        self.count += other.count
-        self.seconds += other.seconds
-
-    def latency(self) -> Latency:
-        """The summary."""
-        if not self.count:
-            return Latency()
-        average = self.seconds / self.count
-        return Latency(self.count, average, self._quantile(0.5), self._quantile(0.99))
-
-    def _quantile(self, share: float) -> float:
-        wanted, seen = share * sum(self._counts), 0
-        for bucket, count in enumerate(self._counts):
-            seen += count
-            if count and seen >= wanted:
-                return _upper(bucket) / 1_000_000
-        return 0.0
+def _metric(kind: str, operation: str, latency: float, *, success: bool) -> dict[str, Any]:
+    return {
+        "operation_type": kind,
+        "operation": operation,
+        "latency": latency,
+        "success": success,
+        "timestamp": time.time(),
+    }
 
 
-def _upper(bucket: int) -> int:
-    """The longest duration of a bucket, in microseconds."""
-    if bucket < _STEPS:
-        return bucket + 1
-    length, step = divmod(bucket, _STEPS)
-    return (_STEPS + step + 1) << (length - 1)
+def _report(metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    latencies = [metric["latency"] for metric in metrics]
+    return {
+        "total_operations": len(metrics),
+        "success_rate": sum(metric["success"] for metric in metrics) / len(metrics),
+        "avg_latency": sum(latencies) / len(latencies),
+        "min_latency": min(latencies),
+        "max_latency": max(latencies),
+    }
 
 
-class Monitor:
-    """One engine's measurements. Safe from any thread; a count may be lost, never an error made."""
+class _Log(Protocol):
+    """As much of `logging.Logger` as is needed."""
 
-    def __init__(self, observers: Iterable[Observer] = ()) -> None:
-        self._observers = tuple(observers)
-        self._by_name: dict[str, Histogram] = {}
-        self.failures = 0
-
-    def record(self, name: str, seconds: float, outcome: str = "ok") -> None:
-        """Count one call of the operation `name`."""
-        histogram = self._by_name.get(name)
-        if histogram is None:
-            histogram = self._by_name.setdefault(name, Histogram())
-        histogram.record(seconds)
-        if self._observers:
-            self._tell(name, seconds, outcome)
-
-    def failed(self, name: str, seconds: float, error: BaseException) -> None:
-        """Count one call that raised."""
-        self.failures += 1
-        self.record(name, seconds, type(error).__name__)
-
-    def _tell(self, name: str, seconds: float, outcome: str) -> None:
-        for observer in self._observers:
-            try:
-                observer.operation(name, seconds, outcome)
-            except Exception:  # an observer's fault is not the caller's
-                logger.exception("an observer failed", extra={"operation": name})
-
-    def latency(self, name: str | None = None) -> Latency:
-        """The latency of one operation, or of all together."""
-        if name is not None:
-            found = self._by_name.get(name)
-            return Latency() if found is None else found.latency()
-        total = Histogram()
-        for histogram in list(self._by_name.values()):
-            total.add(histogram)
-        return total.latency()
-
-    def latencies(self) -> dict[str, Latency]:
-        """The latency of each operation that was called."""
-        return {name: found.latency() for name, found in sorted(self._by_name.items())}
+    def log(self, level: int, msg: str, *args: object, extra: Mapping[str, object]) -> None: ...
 
 
-class Monitored(Protocol):
-    """Whose operations are measured."""
+class ContentEngineLogger:
+    """Writes a line for every operation: INFO when it succeeded, ERROR when it failed.
 
-    @property
-    def monitor(self) -> Monitor:
-        """What measures them."""
-        ...
+    It is told of every operation of `engine` by itself (what it was, how long it took, how it
+    ended); `automatic=False` leaves that to calls of its methods. Lines go to `logger`, by default
+    `aiecs.domain.context.monitoring`, with the same facts as fields of the log record (`extra`).
+    No content and no secret is ever in them.
+    """
 
+    def __init__(
+        self, engine: Monitored, *, logger: _Log | None = None, automatic: bool = True
+    ) -> None:
+        self.engine = engine
+        self.logger: _Log = logger or logging.getLogger(__name__)
+        if automatic:
+            engine.monitor.observe(self)
 
-E = TypeVar("E", bound=Monitored)
+    async def log_session_operation(
+        self,
+        operation: str,
+        session_id: str,
+        success: bool,
+        latency: float,
+        error: str | None = None,
+    ) -> None:
+        """Write down one operation on a session; `latency` is in seconds."""
+        told = {"operation": operation, "session_id": session_id, "success": success}
+        told["latency"] = latency
+        if error:
+            told["error"] = error
+        self._write("Session", told, success=success)
 
+    async def log_conversation_operation(
+        self, operation: str, session_id: str, message_count: int, success: bool
+    ) -> None:
+        """Write down one operation on so many messages of a conversation."""
+        told = {"operation": operation, "session_id": session_id, "message_count": message_count}
+        told["success"] = success
+        self._write("Conversation", told, success=success)
 
-def operation(
-    method: Callable[Concatenate[E, P], Awaitable[R]],
-) -> Callable[Concatenate[E, P], Coroutine[Any, Any, R]]:
-    """A method of the engine: measured, observed, and failing with the public errors only."""
-    name = method.__name__
+    def operation(self, name: str, seconds: float, outcome: str) -> None:
+        """Write down an operation that the engine tells of. See `Observer`."""
+        success = outcome == OK
+        told: dict[str, Any] = {"operation": name, "success": success, "latency": seconds}
+        if not success:
+            told["error"] = outcome
+        self._write(type_of(name).capitalize(), told, success=success)
 
-    @wraps(method)
-    async def measured(engine: E, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        started = perf_counter()
-        try:
-            result = await method(engine, *args, **kwargs)
-        except (CorruptField, GuardFailed) as error:
-            engine.monitor.failed(name, perf_counter() - started, error)
-            raise _public(name, error) from error
-        except BaseException as error:
-            engine.monitor.failed(name, perf_counter() - started, error)
-            raise
-        engine.monitor.record(name, perf_counter() - started)
-        return result
-
-    return measured
-
-
-def _public(name: str, error: CorruptField | GuardFailed) -> ContextEngineError:
-    """What callers see of a store's answer that no service has made sense of."""
-    if isinstance(error, CorruptField):
-        return CorruptRecordError(f"{name}: a stored counter or log is corrupt")
-    return ConflictError(f"{name}: a counter has reached its limit")
+    def _write(self, what: str, told: dict[str, Any], *, success: bool) -> None:
+        told["timestamp"] = utcnow().isoformat()
+        level, end = (logging.INFO, "completed") if success else (logging.ERROR, "failed")
+        self.logger.log(level, "%s operation %s: %s", what, end, told, extra=told)

@@ -24,10 +24,12 @@ from aiecs.domain.context.configuration import (
 )
 from aiecs.domain.context.conversations import Conversations
 from aiecs.domain.context.deletions import Deletions
+from aiecs.domain.context.diagnosis import Diagnosis
 from aiecs.domain.context.earlier import Earlier
 from aiecs.domain.context.erasures import Erasures
 from aiecs.domain.context.maintenance import Maintenance
-from aiecs.domain.context.monitoring import Monitor
+from aiecs.domain.context.observation import Monitor
+from aiecs.domain.context.recurring import Recurring
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.session_listing import SessionListing
 from aiecs.domain.context.sessions import Sessions
@@ -60,14 +62,24 @@ class Services:
     agents: AgentConversations
     deletions: Deletions
     maintenance: Maintenance
+    recurring: tuple[Recurring, ...]
+    diagnosis: Diagnosis
     cold: Cold
+
+    def start(self) -> None:
+        """Begin what comes again and again, and let the observers know how things are."""
+        self.runtime.counters.on_beat = tuple(work.arm for work in self.recurring)
+        for work in self.recurring:
+            work.arm()
+        self.runtime.tasks.spawn(self.diagnosis.tell())
 
     async def close(self, seconds: float) -> int:
         """End what runs in the background and bring the totals to the store.
 
         Waits at most `seconds` for each; how many tasks had to be cancelled.
         """
-        self.maintenance.stop()
+        for work in self.recurring:
+            work.stop()
         left = await self.runtime.tasks.drain(seconds)
         try:
             async with asyncio.timeout(seconds):
@@ -110,6 +122,8 @@ def build(
     if reader is not None:
         pasts = Pasts(runtime, reader, patience(cold_seconds, insist=True))
         past = partial(WithPast, runtime, threads, pasts)
+    maintenance = Maintenance(runtime)
+    diagnosis = Diagnosis(runtime, monitor, cache, cold, concerns=concerns)
     return Services(
         runtime=runtime,
         sessions=sessions,
@@ -121,7 +135,9 @@ def build(
         past=past,
         agents=AgentConversations(runtime, sessions),
         deletions=Deletions(runtime, erasures),
-        maintenance=Maintenance(runtime, monitor, cache, cold, concerns=concerns),
+        maintenance=maintenance,
+        recurring=(maintenance.sweeper(), diagnosis.teller()),
+        diagnosis=diagnosis,
         cold=cold,
     )
 

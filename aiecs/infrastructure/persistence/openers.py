@@ -18,22 +18,26 @@ if TYPE_CHECKING:
 
 
 def open_memory(url: str, settings: Settings) -> Store:
-    """`memory://`: a new store in this process."""
-    del settings
-    if url.partition("://")[2]:
-        raise InvalidInputError("a store in memory is memory://, with nothing behind it")
+    """`memory://`, or `memory://?max_bytes=1000000`: a new store in this process."""
+    name, _, bound = url.partition("://")[2].partition("max_bytes=")
+    if name not in {"", "?"} or bool(name) != bound.isdecimal():
+        raise InvalidInputError("a store in memory is memory://, or memory://?max_bytes=N")
     from aiecs.infrastructure.persistence.stores.memory import MemoryStore
 
-    return MemoryStore()
+    return MemoryStore(max_bytes=int(bound) if bound else settings.store_max_bytes)
 
 
 def open_sqlite(url: str, settings: Settings) -> Store:
     """`sqlite:///relative.db` or `sqlite:////absolute/path.db`."""
     from aiecs.infrastructure.persistence.stores.sqlite import SqliteStore
 
-    if "synchronous=" not in url:
-        mark = "&" if "?" in url else "?"
-        url = f"{url}{mark}synchronous={settings.sqlite_synchronous}"
+    defaults = {
+        "synchronous": settings.sqlite_synchronous,
+        "max_bytes": settings.store_max_bytes,
+    }
+    for name, value in defaults.items():
+        if f"{name}=" not in url:
+            url += f"{'&' if '?' in url else '?'}{name}={value}"
     return SqliteStore.from_url(url)
 
 

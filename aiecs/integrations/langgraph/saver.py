@@ -21,7 +21,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from aiecs.core.errors import InvalidInputError
 from aiecs.domain.context import ContextEngine
 from aiecs.domain.context.graph_threads import Threads, threads_of
-from aiecs.domain.context.monitoring import Monitor, operation
+from aiecs.domain.context.observation import Monitor, operation
 from aiecs.domain.context.thread_state.thread_records import ThreadRecords
 from aiecs.integrations.langgraph import versions
 from aiecs.integrations.langgraph.codec import Codec

@@ -27,7 +27,7 @@ from aiecs.core.errors import InvalidInputError
 from aiecs.domain.context import ContextEngine
 from aiecs.domain.context import items as domain
 from aiecs.domain.context.long_term import items_of
-from aiecs.domain.context.monitoring import Monitor, operation
+from aiecs.domain.context.observation import Monitor, operation
 from aiecs.integrations.langgraph import filters
 from aiecs.integrations.langgraph.loop import Portal, portal_while_open
 from aiecs.integrations.langgraph.owned import Owned

@@ -8,10 +8,10 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from aiecs.core.errors import LifecycleError
+from aiecs.core.errors import LifecycleError, StoreFullError
 from aiecs.core.interface import store as port
 from aiecs.core.interface.calls import checked
-from aiecs.infrastructure.persistence.stores.semantics import execute, program_of
+from aiecs.infrastructure.persistence.stores.semantics import Program, execute, program_of
 
 
 class MemoryStore:
@@ -19,12 +19,16 @@ class MemoryStore:
 
     Every batch runs under one lock, without I/O. Values are bytes, copied by nature: nothing that
     a caller holds aliases what is stored.
+
+    `max_bytes` bounds the values that are held (0: no bound): beyond it `StoreFullError` refuses
+    what only adds to a group. It is exceeded by one batch at most, and by the indexes.
     """
 
     capabilities = port.Capabilities("memory", durable=False, expires=True, shared=False)
 
-    def __init__(self, *, clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, *, clock: Callable[[], int] | None = None, max_bytes: int = 0) -> None:
         self._state = _Tables(clock or _microseconds)
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._closed = False
 
@@ -34,10 +38,21 @@ class MemoryStore:
         """Apply a batch at once; see `Store.apply`."""
         if self._closed:
             raise LifecycleError("the store is closed")
-        program = program_of(batch.plan) if type(batch) is port.Call else None
+        program = program_of(batch.plan) if isinstance(batch, port.Call) else Program(batch.ops)
         ready, _ = checked(batch)
         with self._lock:
+            # Bookkeeping (no group) is small, and what makes room needs it.
+            if self._full and ready.group and program.mutating and not program.frees:
+                raise StoreFullError(f"the store holds its {self._max_bytes} bytes")
             return execute(self._state, ready, program)
+
+    @property
+    def _full(self) -> bool:
+        return 0 < self._max_bytes <= self._state.bytes
+
+    async def usage(self) -> float | None:
+        """The share of `max_bytes` that is taken; None without a bound."""
+        return self.size() / self._max_bytes if self._max_bytes else None
 
     async def ping(self) -> None:
         """Return at once."""

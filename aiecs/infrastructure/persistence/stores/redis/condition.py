@@ -135,6 +135,15 @@ def memory(info: Info) -> Finding:
     return Finding("memory", "ok", detail)
 
 
+def share_of_memory(reply: Any) -> float | None:
+    """How much of its memory a server uses, from what `INFO memory` answers; None: not told."""
+    if not isinstance(reply, bytes):
+        return None
+    info = _parsed(reply.decode(errors="replace"))
+    room = int(info.get("maxmemory") or info.get("total_system_memory") or 0)
+    return int(info.get("used_memory", 0)) / room if room else None
+
+
 def persistence(info: Info, settings: dict[str, str]) -> Finding:
     """What survives the end of the server."""
     if info.get("loading"):

@@ -22,19 +22,15 @@ from aiecs.core.errors import (
 from aiecs.core.interface import store as port
 from aiecs.core.interface.batch_rules import check, is_mutating
 from aiecs.core.interface.calls import call_size
-from aiecs.core.interface.finding import Finding
 from aiecs.infrastructure.persistence.stores.redis.cluster import Cluster
 from aiecs.infrastructure.persistence.stores.redis.condition import (
-    QUESTIONS,
     even_when_full,
-    findings_of,
-    worst,
 )
 from aiecs.infrastructure.persistence.stores.redis.connection import Server
 from aiecs.infrastructure.persistence.stores.redis.encode import encode
 from aiecs.infrastructure.persistence.stores.redis.entry import Entry
+from aiecs.infrastructure.persistence.stores.redis.examination import Examination
 from aiecs.infrastructure.persistence.stores.redis.fleet import LARGE, Fleet, OneServer
-from aiecs.infrastructure.persistence.stores.redis.gauges import Gauges, gauges_of
 from aiecs.infrastructure.persistence.stores.redis.lane import Lane
 from aiecs.infrastructure.persistence.stores.redis.layout import Layout
 from aiecs.infrastructure.persistence.stores.redis.log_window import Command
@@ -65,7 +61,7 @@ class _Misdirected(Exception):  # noqa: N818 - an answer of a cluster's node
     """Another node has to be asked; the message is the node's."""
 
 
-class RedisStore:
+class RedisStore(Examination):
     """A `Store` on one server, on the primary that sentinels watch, or on a cluster.
 
     One connection per event loop and server for ordinary commands and one for values over 64 KB.
@@ -187,25 +183,9 @@ class RedisStore:
             raise error_of(str(reply))
         return reply
 
-    async def examine(self) -> list[Finding]:
-        """What the servers that take writes say of themselves; of each check the gravest finding.
-
-        Raises a `StoreError` when one of them does not answer.
-        """
-        deadline = self._deadline(None)
-        lanes = [lanes.small for lanes in (await self._fleet_here(deadline)).primaries()]
-        questions = [pack_command(words) for words in QUESTIONS]
-        answers = await asyncio.gather(*(self._ask(lane, questions, deadline) for lane in lanes))
-        names = (lane.address.name for lane in lanes)
-        return worst(dict(zip(names, map(findings_of, answers), strict=True)))
-
     def lanes(self) -> list[Lane]:
         """Every connection that this store has opened, on every loop."""
         return [lane for fleet in list(self._fleets.values()) for lane in fleet.lanes()]
-
-    def gauges(self) -> Gauges:
-        """How the connections of this process are at this moment."""
-        return gauges_of(self.lanes(), self._server.tally)
 
     async def close(self) -> None:
         """Finish what is in flight on this loop and disconnect everywhere; idempotent."""

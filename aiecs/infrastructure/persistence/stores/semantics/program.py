@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 
 class Program:
-    """What follows from the shape of a batch: which handlers run, in which order."""
+    """What follows from the shape of a batch: which handlers run, in which order.
 
-    __slots__ = ("creates", "mutating", "prepare", "write", "writes_group")
+    `frees`: something is removed, so that a store without room lets it in.
+    """
+
+    __slots__ = ("creates", "frees", "mutating", "prepare", "write", "writes_group")
 
     def __init__(self, ops: tuple[port.Op, ...]) -> None:
         self.mutating = is_mutating(ops)
+        self.frees = any(type(op) in _FREEING for op in ops)
         self.creates = creates_group(ops)
         self.writes_group = any(map(_writes_group, ops))
         self.prepare = _steps(ops, _PREPARERS)
@@ -91,6 +95,7 @@ def _unconditional(op: port.Op) -> bool:
     return type(op) is port.Put and not op.if_absent
 
 
+_FREEING = frozenset((port.Delete, port.IndexDelete, port.Trim, port.Truncate, port.Redact))
 _PREPARERS: dict[type, Callable[..., Any]] = {
     port.Get: maps.get,
     port.Clock: maps.clock,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from typing import TYPE_CHECKING, Literal
 
 from aiecs.core.errors import LifecycleError
 from aiecs.infrastructure.persistence.stores.sqlite import files, forks
 from aiecs.infrastructure.persistence.stores.sqlite.faults import StoreFileError
+from aiecs.infrastructure.persistence.stores.sqlite.forks import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +44,10 @@ _TABLES = (
 class Database:
     """One file and how it is opened; connections belong to the thread that opens them."""
 
-    def __init__(self, path: str, synchronous: Synchronous, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, path: str, synchronous: Synchronous, clock: Callable[[], int], max_bytes: int = 0
+    ) -> None:
+        self._max_bytes = max_bytes
         self.path = path
         self.clock = clock
         self._synchronous = synchronous
@@ -78,6 +83,20 @@ class Database:
         finally:
             if self._identity is not None:
                 forks.closed(self._identity)
+
+    def fullness(self) -> float:
+        """The share of the room for this file that is in use; opens a connection for it."""
+        with process.turn():
+            connection = self.connect(writes=False)
+            try:
+                sizes = "SELECT page_size, page_count, freelist_count FROM pragma_page_size,"
+                sizes += " pragma_page_count, pragma_freelist_count"
+                page, pages, unused = connection.execute(sizes).fetchone()
+            finally:
+                self.disconnect(connection)
+        used = (pages - unused) * page
+        room = self._max_bytes or pages * page + shutil.disk_usage(self.path).free
+        return float(used / max(1, room))
 
     def _open(self, *, writes: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -120,6 +139,8 @@ class Database:
         if writes:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            if self._max_bytes:
+                connection.execute(f"PRAGMA max_page_count = {self._max_bytes // _PAGE}")
         else:
             connection.execute("PRAGMA query_only = ON")
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
+import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from aiecs.core.clock import now_micros
-from aiecs.core.errors import InvalidInputError
+from aiecs.core.errors import InvalidInputError, StoreError
 from aiecs.core.interface import store as port
 from aiecs.core.interface.calls import checked
 from aiecs.infrastructure.persistence.stores.semantics import Program, program_of
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 _READERS = 2
 _SYNCHRONOUS = ("NORMAL", "FULL")
+_PARAMETERS = {"synchronous", "timeout", "max_bytes"}
+_LEAST_BOUND = 1024 * 1024
 _PING = port.Plan("ping", port.Clock())
 
 
@@ -32,7 +37,8 @@ class SqliteStore:
 
     A batch is acknowledged after its commit. With `synchronous="NORMAL"` it then survives the
     death of the process; the last ones may be lost, in order, when the machine loses power. With
-    "FULL" they survive that too. `timeout` (seconds) bounds every call that names none.
+    "FULL" they survive that too. `timeout` (seconds) bounds every call that names none. `max_bytes`
+    bounds the file (0: the disk does): beyond it writes end in `StoreFullError`.
 
     The file, and its directory, are created at the first call, for the owner's eyes only. Nothing
     is forgotten unless the caller says so: `expires` is False.
@@ -46,13 +52,15 @@ class SqliteStore:
         *,
         synchronous: Synchronous = "NORMAL",
         timeout: float = 1.0,
+        max_bytes: int = 0,
         clock: Callable[[], int] | None = None,
     ) -> None:
         if synchronous not in _SYNCHRONOUS:
             raise InvalidInputError(f"synchronous is NORMAL or FULL, got {synchronous!r}")
         self._timeout = _seconds(timeout)
         self.path = _absolute(path)
-        database = Database(self.path, synchronous, clock or now_micros)
+        database = Database(self.path, synchronous, clock or now_micros, _bound(max_bytes))
+        self._database = database
         writing = functools.partial(work, database=database, connect=Writing)
         reading = functools.partial(work, database=database, connect=Reading)
         self._writes = Pool("sqlite-writer", writing, threads=1)
@@ -62,19 +70,22 @@ class SqliteStore:
     def from_url(cls, url: str) -> SqliteStore:
         """A store from `sqlite:///relative/file.db` or `sqlite:////absolute/file.db`.
 
-        Parameters: `synchronous` (NORMAL or FULL) and `timeout` (seconds). Characters of the path
-        may be percent-encoded. A database in memory is refused: `memory://` is the store for that.
+        Parameters: `synchronous` (NORMAL or FULL), `timeout` (seconds), `max_bytes`. Characters of
+        the path may be percent-encoded. A database in memory is refused: that is `memory://`.
         """
         parts = urlsplit(url)
         if parts.scheme != "sqlite" or parts.netloc or not parts.path or parts.fragment:
             raise InvalidInputError("a SQLite URL is sqlite:///relative/path or sqlite:////path")
         options = parse_qsl(parts.query, keep_blank_values=True)
         names = [name for name, _ in options]
-        if len(set(names)) != len(names) or not {"synchronous", "timeout"}.issuperset(names):
-            raise InvalidInputError("a SQLite URL takes synchronous= and timeout=, each once")
+        if len(set(names)) != len(names) or not _PARAMETERS.issuperset(names):
+            known = ", ".join(sorted(f"{name}=" for name in _PARAMETERS))
+            raise InvalidInputError(f"a SQLite URL takes {known}, each once")
         values: dict[str, Any] = dict(options)
         if "timeout" in values:
             values["timeout"] = _seconds(values["timeout"])
+        if "max_bytes" in values:
+            values["max_bytes"] = _bound(values["max_bytes"])
         if "synchronous" in values:
             values["synchronous"] = values["synchronous"].upper()
         return cls(unquote(parts.path[1:]), **values)
@@ -100,6 +111,15 @@ class SqliteStore:
         """Return when the file can be read; a `StoreError` says why not."""
         await self.apply(port.Call(_PING, 0, "", ()))
 
+    async def usage(self) -> float | None:
+        """The share of `max_bytes` that is taken, or of what the disk has for this file.
+
+        None when the file cannot be read.
+        """
+        with suppress(OSError, sqlite3.Error, StoreError):
+            return await asyncio.to_thread(self._database.fullness)
+        return None
+
     async def close(self) -> None:
         """Finish what waits, then end the threads and close the file; idempotent."""
         await self._reads.close()
@@ -113,6 +133,13 @@ def _absolute(path: str | os.PathLike[str]) -> str:
     if not text or "\x00" in text or text.endswith("/"):
         raise InvalidInputError(f"a path to a file is needed, got {text!r}")
     return str(Path(text).absolute())
+
+
+def _bound(value: Any) -> int:
+    text = str(value)
+    if not text.isdecimal() or 0 < int(text) < _LEAST_BOUND:
+        raise InvalidInputError(f"max_bytes is {_LEAST_BOUND} or more, or 0; got {value!r}")
+    return int(text)
 
 
 def _seconds(value: Any) -> float:
