@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.services import DAY, Services, Store
-from support.transfer import THEN, Problems, exported, imported, message, session
+from support.transfer import THEN, Problems, exported, fill, imported, message, session
 
 from aiecs.core.errors import ContextEngineError, StoreUnavailableError
 from aiecs.core.interface.store import Batch, Redact
@@ -27,35 +27,6 @@ from aiecs.domain.context.transfer import (
 )
 from aiecs.domain.context.transfer import importing as importing_module
 from aiecs.domain.context.transfer import writing as writing_module
-from aiecs.domain.task.task_context import TaskContext
-
-
-async def fill(engine: ContextEngine) -> None:
-    """Some of everything."""
-    await engine.create_session("full", "ada", {"source": "web", "nested": {"a": [1, None]}})
-    for number in range(7):
-        metadata = {"input_tokens": number, "model": "m"}
-        await engine.add_conversation_message("full", "user", f"m{number}", metadata)
-    await engine.add_conversation_message(
-        "full", "assistant", "", tool_calls=[{"id": "c"}], parts=[{"text": "x"}], name="n"
-    )
-    await engine.add_conversation_message("full", "tool", "4", tool_call_id="c", pinned=True)
-    await engine.update_session("full", increment_requests=True, add_processing_time=1.000001)
-    await engine.update_session("full", mark_error=True)
-    await engine.store_task_context("full", TaskContext({"user_id": "ada", "raw": b"\x00"}))
-    parties = [{"id": "a", "type": "agent", "role": "r"}, {"id": "b", "type": "agent"}]
-    key = await engine.create_conversation_session("full", parties, "x", {"k": 1})
-    for number in range(3):
-        await engine.add_agent_communication_message(key, "a", "agent", "r", content=f"a{number}")
-    await engine.store_checkpoint("full", "own", {"thread": "namesake"})
-    for number in range(3):
-        await engine.store_checkpoint(
-            "t/1", f"c{number}", {"n": (number, b"\xff")}, session_id="full"
-        )
-    await engine.put_writes("t/1", "c2", "task/%2F", [("ch", {1: 2}), ("ch2", None)])
-    await engine.create_session("empty", metadata={})
-    await engine.end_session("empty", "failed")
-    await engine.store_checkpoint("loose", "c", {"x": 1}, {"step": 1})
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ class Counters:
         self._timer_loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.on_beat: tuple[Callable[[], None], ...] = ()
+        self._under_way: set[asyncio.Future[None]] = set()
         self._place = random.choice(_PLACES)  # noqa: S311 - spreads load
 
     def add(self, name: Total, delta: int) -> None:
@@ -94,6 +95,15 @@ class Counters:
         deltas = {name: delta for name, delta in self._take().items() if delta}
         if not deltas:
             return
+        done = asyncio.get_running_loop().create_future()
+        self._under_way.add(done)
+        try:
+            await self._add(deltas)
+        finally:
+            self._under_way.discard(done)
+            done.set_result(None)
+
+    async def _add(self, deltas: dict[str, int]) -> None:
         bucket, key = self._place
         try:
             await self._apply(Batch(bucket, "", (Incr(key, deltas),)))
@@ -127,6 +137,10 @@ class Counters:
         except StoreError as error:
             if error.outcome == "unknown":
                 raise
+        here = asyncio.get_running_loop()
+        # What is on its way is neither pending nor in the store.
+        if under_way := [one for one in list(self._under_way) if one.get_loop() is here]:
+            await asyncio.wait(under_way)
         found = await asyncio.gather(*map(self._shard, _PLACES))
         sums = self._take()
         self._restore(sums)

@@ -39,13 +39,15 @@ class Telling:
         event = self._events.event(content.record, About.GRAPH_WRITES, *ids)
         return (*self.parts(thread_id, content.parts), *event)
 
-    def copied(self, thread_id: str, rows: Sequence[Row]) -> Iterator[Op]:
+    def copied(
+        self, thread_id: str, rows: Sequence[Row], session_id: str | None = None
+    ) -> Iterator[Op]:
         """Checkpoints and writes that come from another thread; their parts were told before."""
         for member, record, writes in rows if self._events.wanted else ():
             ids = (thread_id, *parts_of(member))
             if record is not None:
                 parent = records.unpack(record)[0].parent
-                yield from self._events.event(record, About.GRAPH, *ids, None, parent)
+                yield from self._events.event(record, About.GRAPH, *ids, session_id, parent)
             if writes is not None:
                 yield from self._events.event(writes, About.GRAPH_WRITES, *ids, "")
 
