@@ -85,8 +85,6 @@ def _masked(name: str, value: str) -> str:
 
 async def store(target: Target) -> list[Finding]:
     """The store itself: whether it can be reached, and how it is."""
-    from aiecs.domain.context import ContextEngine
-
     found = []
     if target.scheme == "memory":
         note = "gone when the process ends"
@@ -96,11 +94,7 @@ async def store(target: Target) -> list[Finding]:
         if not target.file.exists():
             return found
 
-    class Unarchived(ContextEngine):
-        """Whoever only looks does not begin to ship."""
-
-        def _open_archive(self, *_: object) -> None:
-            return None
+    from aiecs.cli.opened import Unarchived
 
     engine = Unarchived(store=target.url, operation_timeout=5.0)
     try:

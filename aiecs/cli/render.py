@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -67,6 +68,24 @@ class Output:
     def progress_console(self) -> Console:
         """The console of progress bars."""
         return self._err
+
+    @property
+    def console(self) -> Console:
+        """The console of standard output."""
+        return self._out
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """A sign that something is under way, where somebody watches."""
+        if not self.shows_progress:
+            yield
+            return
+        with self._err.status(Text(clean(what))):
+            yield
+
+    def flush(self) -> None:
+        """Let whoever reads standard output have it now."""
+        sys.stdout.flush()
 
     def json(self, value: Any, *, to_stderr: bool = False) -> None:
         """One JSON document on standard output, or beside it."""

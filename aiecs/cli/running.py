@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -119,6 +120,17 @@ _ADVICE: dict[type[Exception], str] = {
 }
 
 
+def agreed(question: str, warning: str) -> bool:
+    """Whether the user says yes; `CommandError` with the warning when nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise CommandError(f"{warning}: --yes says that this is meant")
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)  # the loop's would wait
+    try:
+        return typer.confirm(question, err=True)
+    finally:
+        signal.signal(signal.SIGINT, heeded)
+
+
 def quieten_the_driver() -> None:
     """The archive's one remarks on every failure that a command is about to explain."""
     logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
@@ -132,13 +144,15 @@ async def open_engine(
     must_exist: bool = False,
     quiet: bool = False,
     bulk: bool = False,
+    ships: bool = True,
 ) -> AsyncIterator[tuple[ContextEngine, Target]]:
     """The engine on the store that the user means; says on standard error which one that is.
 
     `must_exist`: do not make a database file only to find it empty. `quiet`: say nothing.
-    `bulk`: be patient with each call, but only after the server has answered at all.
+    `bulk`: be patient with each call, but only after the server has answered at all. `ships`:
+    bring events into the archive, where one is configured; whoever only looks does not.
     """
-    from aiecs.domain.context import ContextEngine
+    from aiecs.cli.opened import Looking, Working
 
     target = choose_store(store)
     if not quiet:
@@ -146,10 +160,11 @@ async def open_engine(
     if must_exist:
         check_there(target)
     if bulk and target.on_a_server:
-        async with ContextEngine(store=target.url, operation_timeout=_ANY_ANSWER):
+        async with Looking(store=target.url, operation_timeout=_ANY_ANSWER):
             pass
     patience = _BULK_TRANSFER if bulk else _SOMEBODY_WAITS
-    async with ContextEngine(store=target.url, operation_timeout=patience) as engine:
+    kind = Working if ships else Looking
+    async with kind(store=target.url, operation_timeout=patience) as engine:
         yield engine, target
 
 

@@ -7,9 +7,11 @@ was cut off is noticed. Several exports in one file are fine.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 from aiecs.cli.formats import values
@@ -20,6 +22,7 @@ from aiecs.domain.context.transfer import (
     AgentMessageRecord,
     CheckpointRecord,
     ConversationRecord,
+    GraphCheckpointRecord,
     MessageRecord,
     Record,
     SessionRecord,
@@ -28,6 +31,7 @@ from aiecs.domain.context.transfer import (
 )
 
 FORMAT = "aiecs-export"
+_SHOWN_ONLY = "graph_checkpoint"
 VERSION = 1
 
 
@@ -54,6 +58,19 @@ def _line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
 
 
+def _readable(value: Any) -> Any:
+    """What a graph stored, with what JSON cannot hold told as text: it is not read back."""
+    if isinstance(value, dict):
+        return {str(key): _readable(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_readable(one) for one in value]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    return value if isinstance(value, float) and isfinite(value) else str(value)
+
+
 def _thread_fields(record: Any) -> dict[str, Any]:
     fields: dict[str, Any] = record._asdict()
     if record.session_id is None:
@@ -72,6 +89,10 @@ _WRITERS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     AgentMessageRecord: ("agent_message", lambda r: r._asdict()),
     CheckpointRecord: ("checkpoint", _thread_fields),
     WritesRecord: ("writes", _thread_fields),
+    GraphCheckpointRecord: (
+        "graph_checkpoint",
+        lambda r: {**_thread_fields(r), "stored": _readable(r.stored)},
+    ),
 }
 
 
@@ -158,6 +179,8 @@ class Reader:
             self._end(data)
             return []
         self._records += 1
+        if kind == _SHOWN_ONLY:
+            return []
         read = _READERS.get(kind) if isinstance(kind, str) else None
         if read is None:
             raise Malformed(f"has the unknown type {kind!r}")

@@ -35,6 +35,15 @@ class Bounded(Protocol):
         ...
 
 
+@runtime_checkable
+class Scrubbed(Protocol):
+    """A store whose medium keeps what was deleted, until it is written anew."""
+
+    async def scrub(self) -> None:
+        """Write it anew; a `StoreError` when that cannot be done now."""
+        ...
+
+
 def gauges_of(store: object) -> Mapping[str, Any]:
     """The gauges of a store's connections; empty for one without."""
     return dict(store.gauges()._asdict()) if isinstance(store, Gauged) else {}

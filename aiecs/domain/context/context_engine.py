@@ -25,11 +25,11 @@ from aiecs.domain.context.conversation_models import (
     ConversationParticipant,
     ConversationSession,
 )
+from aiecs.domain.context.maintenance_calls import MaintenanceCalls
 from aiecs.domain.context.models import (
     ConversationMessage,
     DeletionReport,
     Page,
-    RecountReport,
     SessionMetrics,
 )
 from aiecs.domain.context.observation import Observer, operation
@@ -37,7 +37,9 @@ from aiecs.domain.context.window import ContextWindow, latest_that_fit
 from aiecs.domain.task.task_context import TaskContext
 
 
-class ContextEngine(CheckpointCalls, ArchiveCalls, IStorageBackend, ICheckpointerBackend):
+class ContextEngine(
+    CheckpointCalls, ArchiveCalls, MaintenanceCalls, IStorageBackend, ICheckpointerBackend
+):
     """Sessions, conversations, task contexts, checkpoints and agent conversations of AI systems.
 
     `store`: a URL (`memory://`, `sqlite:///file.db`, `redis://host:6379/1`, ...) or a `Store`;
@@ -348,49 +350,3 @@ class ContextEngine(CheckpointCalls, ArchiveCalls, IStorageBackend, ICheckpointe
     async def list_conversation_sessions(self, session_id: str) -> list[ConversationSession]:
         """The agent conversations of a session, oldest first."""
         return await self._on.agents.list(session_id)
-
-    @operation
-    async def cleanup_expired_sessions(self, max_idle_hours: float = 24) -> int:
-        """Remove sessions that expired or had no write for `max_idle_hours`; how many.
-
-        What is written to meanwhile stays. Their threads go too, unless they are still in use.
-        """
-        return await self._on.maintenance.cleanup(max_idle_hours)
-
-    async def health_check(self) -> dict[str, Any]:
-        """How the engine is, within little more than `operation_timeout`; never a `StoreError`.
-
-        `status`: it tries a write. A store that refuses it but can be read is "degraded", as is
-        all that `issues` names; one that cannot be read is "unhealthy"; else "healthy".
-        `active_sessions`, `total_messages`: as `get_metrics`, None when the store is down.
-        `storage_backend`, `storage_mode` (configured or fallback), `redis_connected`, `breaker`
-        (open while calls to one of `servers_down` fail at once), `server_version`,
-        `memory_usage`, `archive` (what waits for it, how old that is, what it does not take);
-        `last_error`: the class, operation and time of this process's last error of a store, an
-        archive or a record, or None. `server`: of Redis, what the primaries say of themselves
-        (`Finding` as dicts): an eviction policy that loses sessions is an issue, no persistence
-        one of the `warnings`.
-        """
-        return await self._on.diagnosis.health()
-
-    @operation
-    async def get_metrics(self) -> dict[str, Any]:
-        """Numbers of the whole store, and of this process; all of them finite.
-
-        Of the store, as all its processes count: `total_sessions`, `total_messages`,
-        `total_checkpoints` (ever stored), `stored_sessions` and so on (there now),
-        `active_sessions` (neither ended nor expired; expired ones leave it at the next sweep, a
-        minute later at most). A process that is killed takes up to 250 ms of counts with it:
-        `recount` puts them right. `memory_usage`, 0.0 to 1.0: of Redis's `maxmemory` or machine,
-        of `max_bytes`, of the disk of a SQLite file; of the machine, for memory without a bound.
-
-        Of this process: `storage_performance` (`avg_response_time`, `p50` and `p99` in seconds;
-        `cache_hit_rate` 0.0 to 1.0, and 1.0 before any read), `operations` (calls, latencies and
-        errors of each), `transport` (`Gauges` of a Redis store, else empty), `archive`.
-        """
-        return await self._on.diagnosis.metrics()
-
-    @operation
-    async def recount(self) -> RecountReport:
-        """Count the whole store anew and put the totals right; what there is, and the drift."""
-        return await self._on.maintenance.recount()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from aiecs.core.errors import InvalidInputError
+from aiecs.core.interface.examined import Scrubbed
 from aiecs.core.interface.store import (
     NOW,
     Batch,
@@ -16,9 +17,10 @@ from aiecs.core.interface.store import (
     now_plus,
 )
 from aiecs.core.keys import bucket_of
-from aiecs.domain.context.models import RecountReport
+from aiecs.domain.context.models import DeletionReport, RecountReport
 from aiecs.domain.context.recounting import recount
 from aiecs.domain.context.recurring import Recurring
+from aiecs.domain.context.retention import Policy, apply_policy
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.sweep import sweep_sessions, sweep_threads
 
@@ -47,6 +49,26 @@ class Maintenance:
     def sweeper(self) -> Recurring:
         """The background sweep, every 60 s."""
         return Recurring(self._runtime.tasks, SWEEP_EVERY, self.sweep)
+
+    async def retain(
+        self,
+        idle: float | None,
+        age: float | None,
+        messages: int | None,
+        *,
+        dry_run: bool,
+    ) -> DeletionReport:
+        """Keep what the policy keeps. See `ContextEngine.apply_retention`."""
+        policy = Policy(idle, age, messages)
+        return await apply_policy(self._runtime, policy, dry_run=dry_run)
+
+    async def scrub(self) -> bool:
+        """Leave no deleted bytes behind. See `ContextEngine.scrub`."""
+        store = self._runtime.store
+        if not isinstance(store, Scrubbed):
+            return False
+        await store.scrub()
+        return True
 
     async def recount(self) -> RecountReport:
         """Put the totals right. See `ContextEngine.recount`."""

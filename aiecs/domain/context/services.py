@@ -41,6 +41,7 @@ from aiecs.domain.context.thread_state.past import Pasts
 from aiecs.domain.context.thread_state.thread_records import ThreadRecords
 from aiecs.domain.context.thread_state.with_past import WithPast
 from aiecs.domain.context.threads import Threads
+from aiecs.domain.context.transfer.of_user import Exports
 
 logger = logging.getLogger("aiecs")
 
@@ -60,6 +61,7 @@ class Services:
     records: ThreadRecords
     past: Callable[[], ThreadRecords] | None
     agents: AgentConversations
+    exports: Exports
     deletions: Deletions
     maintenance: Maintenance
     recurring: tuple[Recurring, ...]
@@ -122,15 +124,18 @@ def build(
     if reader is not None:
         pasts = Pasts(runtime, reader, patience(cold_seconds, insist=True))
         past = partial(WithPast, runtime, threads, pasts)
+    conversations = Conversations(runtime, sessions, cache, earlier)
+    graphs = GraphCheckpoints(records)
     maintenance = Maintenance(runtime)
     diagnosis = Diagnosis(runtime, monitor, cache, cold, concerns=concerns)
     return Services(
         runtime=runtime,
         sessions=sessions,
         listing=SessionListing(runtime),
-        conversations=Conversations(runtime, sessions, cache, earlier),
+        conversations=conversations,
         task_contexts=TaskContexts(runtime, sessions),
-        checkpoints=Checkpoints(runtime, threads, GraphCheckpoints(records)),
+        checkpoints=Checkpoints(runtime, threads, graphs),
+        exports=Exports(runtime, conversations, graphs, archiving),
         records=records,
         past=past,
         agents=AgentConversations(runtime, sessions),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from aiecs.cli.commands.archive.opening import ArchiveOption, open_archive, open_store
 from aiecs.cli.render import Output, plural, stamp
-from aiecs.cli.running import FAILED, CommandError, JsonOption, StoreOption, run
+from aiecs.cli.running import FAILED, JsonOption, StoreOption, agreed, run
 from aiecs.core.clock import from_micros
 from aiecs.core.interface.finding import size
 from aiecs.infrastructure.persistence.archive import letters, sorting
@@ -123,7 +121,8 @@ def drop(
 async def _drop(output: Output, store: str | None, wanted: Wanted, *, yes: bool) -> int:
     async with open_store(store, output) as opened:
         count = sum([wanted.holds(sorting.describe(one)) async for one in letters.all_of(opened)])
-        if count and not yes and not _agreed(count):
+        question = f"Drop {plural(count, 'event')} that no archive has?"
+        if count and not yes and not agreed(question, "they would be gone for good"):
             output.remark("nothing was dropped")
             return FAILED
         dropped = await sorting.drop(opened, wanted) if count else 0
@@ -132,17 +131,3 @@ async def _drop(output: Output, store: str | None, wanted: Wanted, *, yes: bool)
     else:
         output.line(f"{plural(dropped, 'event')} dropped")
     return 0
-
-
-def _agreed(count: int) -> bool:
-    if not _is_asked():
-        raise CommandError("they would be gone for good: --yes says that this is meant")
-    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)  # the loop's would wait
-    try:
-        return typer.confirm(f"Drop {plural(count, 'event')} that no archive has?", err=True)
-    finally:
-        signal.signal(signal.SIGINT, heeded)
-
-
-def _is_asked() -> bool:
-    return sys.stdin.isatty()

@@ -82,6 +82,12 @@ class Exporter:
             async for record in self._thread(thread.thread_id, thread.head.get("s")):
                 yield record
 
+    async def threads_of(self, session_id: str) -> list[str]:
+        """The ids of a session's threads."""
+        (links,) = await self._runtime.read(Batch(*session_place(session_id), (Get("h"),)))
+        names = tuple(map(id_of, links))
+        return [one.thread_id for one in await linked_threads(self._runtime, session_id, names)]
+
     async def _conversation(
         self, session_id: str, digest: str, record: bytes
     ) -> AsyncIterator[Record]:

@@ -67,6 +67,19 @@ class WritesRecord(NamedTuple):
     stored: Any
 
 
+class GraphCheckpointRecord(NamedTuple):
+    """A checkpoint of a graph as plain data: `data` by channel, `metadata`, `created_at`.
+
+    To be read, not to be imported: what a framework wrote of its own classes stands there as the
+    values that they consist of.
+    """
+
+    thread_id: str
+    session_id: str | None
+    checkpoint_id: str
+    stored: Any
+
+
 Record = (
     SessionRecord
     | MessageRecord
@@ -75,6 +88,7 @@ Record = (
     | AgentMessageRecord
     | CheckpointRecord
     | WritesRecord
+    | GraphCheckpointRecord
 )
 
 

@@ -139,6 +139,7 @@ class Database:
         if writes:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            connection.execute("PRAGMA secure_delete = ON")
             if self._max_bytes:
                 connection.execute(f"PRAGMA max_page_count = {self._max_bytes // _PAGE}")
         else:

@@ -18,6 +18,7 @@ from aiecs.core.interface.calls import checked
 from aiecs.infrastructure.persistence.stores.semantics import Program, program_of
 from aiecs.infrastructure.persistence.stores.sqlite.database import Database
 from aiecs.infrastructure.persistence.stores.sqlite.pool import Entry, Pool
+from aiecs.infrastructure.persistence.stores.sqlite.scrubbing import scrub
 from aiecs.infrastructure.persistence.stores.sqlite.sessions import Reading, Writing, work
 
 if TYPE_CHECKING:
@@ -119,6 +120,13 @@ class SqliteStore:
         with suppress(OSError, sqlite3.Error, StoreError):
             return await asyncio.to_thread(self._database.fullness)
         return None
+
+    async def scrub(self) -> None:
+        """Write the file anew without what was deleted, and empty its write-ahead log.
+
+        Takes about as much room again. `StoreTimeoutError` when others use it all the time.
+        """
+        await asyncio.to_thread(scrub, self._database)
 
     async def close(self) -> None:
         """Finish what waits, then end the threads and close the file; idempotent."""

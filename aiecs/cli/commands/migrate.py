@@ -1,0 +1,122 @@
+"""`aiecs migrate`: everything of one store into another."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from aiecs.cli.backlog import backlog_of
+from aiecs.cli.opened import Unarchived, Working
+from aiecs.cli.render import Output, plural
+from aiecs.cli.running import FAILED, CommandError, JsonOption, UsageError, check_there, run
+from aiecs.cli.target import Target
+from aiecs.core.settings import load_settings
+from aiecs.domain.context import ContextEngine
+from aiecs.domain.context.migration import MigrationReport, migrate
+from aiecs.domain.context.migration import Progress as Step
+
+_PATIENCE = 30.0
+_SHOWN = 20
+
+
+def migrate_(
+    *,
+    source: Annotated[str, typer.Option("--from", metavar="URL", help="The store to read.")],
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="The store to write to.")],
+    verify: Annotated[
+        bool, typer.Option(help="Read everything again from both, and compare.")
+    ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even while events of the source wait for the archive.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Move everything of one store into another: copied as bytes, and compared.
+
+    It can be interrupted, or killed, at any time: the same command goes on with what is missing.
+    Nothing is removed from the source. What cannot be moved is listed, and the exit code is 1 then.
+    """
+    output = Output(as_json=as_json)
+    run(_migrate(output, source, to, verify=verify, force=force), output)
+
+
+async def _migrate(output: Output, source: str, to: str, *, verify: bool, force: bool) -> int:
+    from_, target = Target(source, "--from"), Target(to, "--to")
+    if source == to:
+        raise UsageError("--from and --to name the same store")
+    if "memory" in (from_.scheme, target.scheme):
+        raise UsageError("a store in memory can be seen by its own process only")
+    check_there(from_)
+    async with Unarchived(store=source, operation_timeout=_PATIENCE) as old:
+        if not force:
+            await _check_backlog(old)
+        async with Working(store=to, operation_timeout=_PATIENCE) as new:
+            report = await _with_progress(output, old, new, verify=verify)
+    if output.as_json:
+        output.json({"from": from_.shown, "to": target.shown, **report.to_dict()})
+    else:
+        _show(output, report)
+    return 0 if report.complete else FAILED
+
+
+async def _check_backlog(old: ContextEngine) -> None:
+    """What waits for the archive would stay behind."""
+    settings = load_settings()
+    if settings.archive_url is None:
+        return
+    state, _ = await backlog_of(old._on.runtime.store, settings.archive_url, settings)
+    if state.waiting:
+        raise CommandError(
+            f"{plural(state.waiting, 'event')} of the source wait for the archive: bring them "
+            "there first (`aiecs archive ship --once`), or say --force"
+        )
+
+
+async def _with_progress(
+    output: Output, old: ContextEngine, new: ContextEngine, *, verify: bool
+) -> MigrationReport:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console, disabled = output.progress_console, not output.shows_progress
+    with Progress(*columns, console=console, transient=True, disable=disabled) as bar:
+        tasks = {phase: bar.add_task(phase, total=None, visible=False) for phase in _PHASES}
+
+        def tell(step: Step) -> None:
+            bar.update(tasks[step.phase], completed=step.done, total=step.total, visible=True)
+
+        return await migrate(old, new, verify=verify, on_progress=tell)
+
+
+_PHASES = ("moving", "comparing")
+
+
+def _show(output: Output, report: MigrationReport) -> None:
+    told = report.to_dict()
+    for kind in ("sessions", "threads", "namespaces"):
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in told[kind].items())
+        if counts:
+            output.line(f"{kind}: {counts}")
+    contents = ", ".join(
+        plural(told[f"{noun}s"], noun) for noun in ("message", "checkpoint", "item")
+    )
+    output.line(f"with {contents}")
+    if report.compared:
+        output.line(f"compared: {plural(report.compared, 'group')}, the same in both")
+    for trouble in report.troubles[:_SHOWN]:
+        output.error(f"{trouble.kind} {trouble.name}: {trouble.reason}")
+    if report.troubled > _SHOWN:
+        output.error(f"and {report.troubled - _SHOWN:,} more: --json lists a thousand of them")
