@@ -26,6 +26,8 @@ from aiecs.core.clock import utcnow
 from aiecs.domain.context import ContextEngine, DeletionReport
 from aiecs.domain.context.transfer import SessionRecord, exporter_of
 
+_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+
 UserArgument = Annotated[str, typer.Argument(help="The user's id.")]
 
 
@@ -96,10 +98,6 @@ def export_user(
     run(_export(output, store, user, file.absolute()), output)
 
 
-def _for_the_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 class _Partial:
     """A file on its way: beside it stand the sessions that are complete, and where each ends."""
 
@@ -117,7 +115,7 @@ class _Partial:
         for entry in self._entries():
             end, self.counts = entry["end"], Counter(entry["counts"])
             self.done.add(entry["session"])
-        self._stream = self._path.open("ab", opener=_for_the_owner)
+        self._stream = os.fdopen(os.open(self._path, _APPENDING, 0o600), "ab")
         self._stream.truncate(end)
         self._written = self._journal.open("a" if end else "w", encoding="utf-8")
         if not end:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiecs.domain.context.lifecycle import Lifecycle
 from aiecs.domain.context.models import DeletionReport, RecountReport
 from aiecs.domain.context.observation import operation
-
-if TYPE_CHECKING:
-    from aiecs.domain.context.transfer.records import Record
+from aiecs.domain.context.transfer_records import Record
 
 
 class MaintenanceCalls(Lifecycle):

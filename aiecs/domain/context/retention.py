@@ -144,7 +144,7 @@ class Retention:
     async def _session(self, session_id: str) -> Gone:
         group = await read_session(self._runtime, session_id)
         if group is None:
-            return None
+            return None if self._dry else []
         if not group.due(self._idle_before):
             await self._trim(group)
             return None

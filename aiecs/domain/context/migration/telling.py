@@ -14,7 +14,7 @@ from aiecs.domain.context.session_record import read_session
 from aiecs.domain.context.thread_state.names import space_of
 from aiecs.domain.context.thread_state.telling import Telling as ThreadTelling
 from aiecs.domain.context.transfer.heads import told_session
-from aiecs.domain.context.transfer.records import key_of
+from aiecs.domain.context.transfer_records import key_of
 
 _GRAPHS = space_of(None)
 _AGENTS = "a/"

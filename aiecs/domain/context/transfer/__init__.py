@@ -9,7 +9,8 @@ again changes nothing, and an import that was interrupted goes on where it ended
 from aiecs.domain.context.transfer.access import exporter_of, importer_of
 from aiecs.domain.context.transfer.exporting import Exporter
 from aiecs.domain.context.transfer.importing import Importer
-from aiecs.domain.context.transfer.records import (
+from aiecs.domain.context.transfer.units import Counts
+from aiecs.domain.context.transfer_records import (
     AgentMessageRecord,
     CheckpointRecord,
     ConversationRecord,
@@ -20,7 +21,6 @@ from aiecs.domain.context.transfer.records import (
     TaskContextRecord,
     WritesRecord,
 )
-from aiecs.domain.context.transfer.units import Counts
 
 __all__ = [
     "AgentMessageRecord",

@@ -22,7 +22,7 @@ from aiecs.domain.context.messages import decode_items, to_messages
 from aiecs.domain.context.models import ConversationMessage
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.session_record import read_session
-from aiecs.domain.context.transfer.records import (
+from aiecs.domain.context.transfer_records import (
     AgentMessageRecord,
     CheckpointRecord,
     ConversationRecord,

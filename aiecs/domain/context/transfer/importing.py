@@ -12,7 +12,10 @@ from aiecs.core.errors import ConflictError, ContextEngineError, InvalidInputErr
 from aiecs.domain.context.groups import conversation_log
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.sessions import Sessions
-from aiecs.domain.context.transfer.records import (
+from aiecs.domain.context.transfer.threads import ThreadWriter
+from aiecs.domain.context.transfer.units import Counts, Part, Unit, name_of
+from aiecs.domain.context.transfer.writing import DifferentLogError, SessionWriter, chunks
+from aiecs.domain.context.transfer_records import (
     AgentMessageRecord,
     CheckpointRecord,
     ConversationRecord,
@@ -21,9 +24,6 @@ from aiecs.domain.context.transfer.records import (
     TaskContextRecord,
     WritesRecord,
 )
-from aiecs.domain.context.transfer.threads import ThreadWriter
-from aiecs.domain.context.transfer.units import Counts, Part, Unit, name_of
-from aiecs.domain.context.transfer.writing import DifferentLogError, SessionWriter, chunks
 
 _AT_ONCE = 16
 _HELD_BYTES = 4 * 1024 * 1024

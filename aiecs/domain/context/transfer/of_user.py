@@ -21,7 +21,7 @@ from aiecs.domain.context.models import ConversationMessage, SessionMetrics
 from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.thread_state.listing import GraphCheckpoints
 from aiecs.domain.context.transfer.exporting import Exporter
-from aiecs.domain.context.transfer.records import (
+from aiecs.domain.context.transfer_records import (
     GraphCheckpointRecord,
     MessageRecord,
     Record,

@@ -17,7 +17,7 @@ from aiecs.domain.context.runtime import Runtime
 from aiecs.domain.context.sessions import Sessions
 from aiecs.domain.context.tasks import BackgroundTasks
 from aiecs.domain.context.threads import Threads
-from aiecs.domain.context.transfer.records import CheckpointRecord, WritesRecord
+from aiecs.domain.context.transfer_records import CheckpointRecord, WritesRecord
 
 _ATTEMPTS = 8
 

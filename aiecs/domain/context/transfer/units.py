@@ -16,7 +16,8 @@ from aiecs.domain.context.transfer.heads import (
     incoming_agent_message,
     incoming_message,
 )
-from aiecs.domain.context.transfer.records import (
+from aiecs.domain.context.transfer.writing import SessionWriter
+from aiecs.domain.context.transfer_records import (
     AgentMessageRecord,
     CheckpointRecord,
     ConversationRecord,
@@ -26,7 +27,6 @@ from aiecs.domain.context.transfer.records import (
     TaskContextRecord,
     WritesRecord,
 )
-from aiecs.domain.context.transfer.writing import SessionWriter
 
 _WIDEST_GAP = 1_000
 _NOUNS: dict[type, str] = {
