@@ -120,9 +120,14 @@ _ADVICE: dict[type[Exception], str] = {
 }
 
 
+def is_asked() -> bool:
+    """Whether somebody can answer a question."""
+    return sys.stdin.isatty()
+
+
 def agreed(question: str, warning: str) -> bool:
     """Whether the user says yes; `CommandError` with the warning when nobody can be asked."""
-    if not sys.stdin.isatty():
+    if not is_asked():
         raise CommandError(f"{warning}: --yes says that this is meant")
     heeded = signal.signal(signal.SIGINT, signal.default_int_handler)  # the loop's would wait
     try:

@@ -141,7 +141,7 @@ def test_dropping_is_asked_for_and_counted(on_file: Dead):
 
 def test_on_a_terminal_dropping_is_a_question(on_file: Dead, monkeypatch: pytest.MonkeyPatch):
     asked = []
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("aiecs.cli.running.is_asked", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda text, **_: asked.append(text) or len(asked) > 1)
 
     on_file.cli("archive", "dead", "drop", *on_file.store, code=1)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiecs.infrastructure.persistence.stores.sqlite.database import Database
 
 _PATIENCE = 30.0
-_PAUSE = 0.005
+_PAUSE = 0.0002  # as writers wait: a longer one would hardly ever meet the lock free
 
 
 def scrub(database: Database) -> None:
