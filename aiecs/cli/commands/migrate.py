@@ -15,7 +15,7 @@ from rich.progress import (
 )
 
 from aiecs.cli.backlog import backlog_of
-from aiecs.cli.opened import Unarchived, Working
+from aiecs.cli.opened import Looking, Unarchived, Working
 from aiecs.cli.render import Output, plural
 from aiecs.cli.running import FAILED, CommandError, JsonOption, UsageError, check_there, run
 from aiecs.cli.target import Target
@@ -56,7 +56,7 @@ async def _migrate(output: Output, source: str, to: str, *, verify: bool, force:
     if "memory" in (from_.scheme, target.scheme):
         raise UsageError("a store in memory can be seen by its own process only")
     check_there(from_)
-    async with Unarchived(store=source, operation_timeout=_PATIENCE) as old:
+    async with (await _source_kind(source))(store=source, operation_timeout=_PATIENCE) as old:
         if not force:
             await _check_backlog(old)
         async with Working(store=to, operation_timeout=_PATIENCE) as new:
@@ -68,10 +68,21 @@ async def _migrate(output: Output, source: str, to: str, *, verify: bool, force:
     return 0 if report.complete else FAILED
 
 
+async def _source_kind(source: str) -> type[ContextEngine]:
+    """Who reads the source: somebody who knows the archive if the store was ever shipped there.
+
+    Then the target, which has the same archive, need not tell it everything again.
+    """
+    from aiecs.infrastructure.persistence.archive.service import was_archived
+
+    async with Unarchived(store=source, operation_timeout=_PATIENCE) as engine:
+        return Looking if await was_archived(engine._on.runtime.store) else Unarchived
+
+
 async def _check_backlog(old: ContextEngine) -> None:
     """What waits for the archive would stay behind."""
     settings = load_settings()
-    if settings.archive_url is None:
+    if settings.archive_url is None or not isinstance(old, Looking):
         return
     state, _ = await backlog_of(old._on.runtime.store, settings.archive_url, settings)
     if state.waiting:

@@ -27,6 +27,11 @@ class Cold:
         self._earlier = earlier
         self.questions = ArchiveQuestions(self._there)
 
+    @property
+    def name(self) -> str:
+        """Where the archive is, without secrets; "" without one."""
+        return "" if self._archiving is None else self._archiving.name
+
     async def barrier(self, session_id: str | None, timeout: float) -> None:
         """Wait for the archive. See `ContextEngine.archive_barrier`."""
         seconds, archiving = seconds_of(timeout, "timeout"), self._there()

@@ -100,3 +100,20 @@ def test_it_goes_on_after_its_end(processes: Processes, cli: Calls, server, tmp_
     assert report["sessions"].get("moved", 0) < 404
     assert told(server.url) == expected
     assert json.dumps(report["troubles"]) == "[]"
+
+
+def test_an_archive_is_told_once(cli: Calls, archive_database, tmp_path, monkeypatch):
+    """Of a store that was never archived, everything; of one that was, nothing again."""
+    first, second, third = (f"sqlite:///{tmp_path}/{name}.db" for name in "abc")
+    filled(first)
+    monkeypatch.setenv("AIECS_ARCHIVE_URL", archive_database.url())
+
+    def messages() -> int:
+        return sum(row["messages"] for row in cli.json("archive", "report", "messages")["rows"])
+
+    cli("migrate", "--from", first, "--to", second)
+    cli("archive", "ship", "--once", "--store", second)
+    assert messages() == 917
+    cli("migrate", "--from", second, "--to", third)
+    cli("archive", "ship", "--once", "--store", third)
+    assert messages() == 917

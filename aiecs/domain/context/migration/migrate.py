@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from aiecs.core.errors import ContextEngineError, InvalidInputError, StoreError
+from aiecs.core.events import Events
 from aiecs.core.interface.store import Batch, CorruptField, IndexCount, IndexRange
 from aiecs.domain.context.indexes import SESSIONS, THREADS, IndexPlace, pages
 from aiecs.domain.context.item_places import Directory
@@ -33,6 +34,7 @@ async def migrate(
     target: ContextEngine,
     *,
     verify: bool = True,
+    tell_archive: bool | None = None,
     on_progress: OnProgress | None = None,
 ) -> MigrationReport:
     """Bring everything of an engine's store into that of another; what was done.
@@ -47,21 +49,28 @@ async def migrate(
     on both sides: each is one of the report's `troubles`. What was removed from the source between
     two calls stays in the target. `verify`: everything is then read again from both and compared.
 
-    With an archive, bring what waits for it there first (`archive_barrier`, `aiecs archive ship`);
-    an archive of the target's own is told of all that is moved. Raises `StoreError` when a store is
-    down, `LifecycleError` when an engine is not open, `InvalidInputError` for twice the same store.
+    With an archive, bring what waits for it there first (`archive_barrier`, `aiecs archive ship`).
+    `tell_archive`: let the target's archive know of all that is moved; by default unless the source
+    has the same one, which would count everything twice.
+
+    Raises `StoreError` when a store is down, `LifecycleError` when an engine is not open,
+    `InvalidInputError` for twice the same store.
     """
     from_, to = source._on.runtime, target._on.runtime
     if from_.store is to.store:
         raise InvalidInputError("a store cannot be moved into itself: name two")
-    return await _Migration(from_, to, on_progress).run(verify=verify)
+    names = [engine._on.cold.name for engine in (source, target)]
+    told = names[0] != names[1] if tell_archive is None else tell_archive
+    return await _Migration(from_, to, on_progress, tell=told).run(verify=verify)
 
 
 class _Migration:
-    def __init__(self, source: Runtime, target: Runtime, tell: OnProgress | None) -> None:
+    def __init__(
+        self, source: Runtime, target: Runtime, on_progress: OnProgress | None, *, tell: bool
+    ) -> None:
         self._source = source
-        self._mover = Mover(source, target)
-        self._tell = tell or (lambda _: None)
+        self._mover = Mover(source, target, target.events if tell else Events())
+        self._tell = on_progress or (lambda _: None)
         self._report = MigrationReport()
         self._total = 0
         self._done = 0

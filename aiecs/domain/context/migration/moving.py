@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from aiecs.core.errors import ConflictError, CorruptRecordError
+from aiecs.core.events import Events
 from aiecs.core.interface.store import (
     Batch,
     CorruptField,
@@ -51,10 +52,11 @@ class Outcome(StrEnum):
 class Mover:
     """Moves groups from one store into another, byte by byte."""
 
-    def __init__(self, source: Runtime, target: Runtime) -> None:
+    def __init__(self, source: Runtime, target: Runtime, events: Events) -> None:
         self.source = Reader(source)
         self.target = Reader(target)
         self._runtime = target
+        self._events = events
         self._directory = Directory(target)
         self.tally = Tally(target.counters)
 
@@ -89,6 +91,7 @@ class Mover:
         is_new = not held.fields
         writer = GroupWriter(
             self._runtime,
+            self._events,
             group,
             head.fields,
             held.fields,
@@ -97,7 +100,7 @@ class Mover:
         )
         is_half = is_open(held.fields)
         counted = self.tally.of(group, head.fields, {} if is_half else held.fields)
-        telling = Telling(self._runtime, group, head.fields)
+        telling = Telling(self._runtime, self._events, group, head.fields)
         await writer.tell(telling.begin(is_new=is_new), _SESSION_BYTES)
         surplus = {} if is_new else await self._kept(group)
         counted.before = 0 if is_half else len(surplus.get("d", ()))
@@ -108,7 +111,7 @@ class Mover:
                 await writer.tell(events, size)
             await writer.add(part)
         for key in await self.source.logs(group):
-            ids = telling.ids(key) if self._runtime.events.wanted else ()
+            ids = telling.ids(key) if self._events.wanted else ()
             there = ABSENT_LOG if is_new else await self.target.bounds(group, key)
             counted.messages += await self._log(writer, group, key, ids, there)
             counted.messages += there.next - there.base if is_half else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from aiecs.core.events import About
+from aiecs.core.events import About, Events
 from aiecs.core.interface.store import Op
 from aiecs.core.keys import unescape
 from aiecs.domain.context.groups import id_of
@@ -23,10 +23,12 @@ _AGENTS = "a/"
 class Telling:
     """The events of one group; none without an archive."""
 
-    def __init__(self, runtime: Runtime, group: Group, head: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, runtime: Runtime, events: Events, group: Group, head: Mapping[str, bytes]
+    ) -> None:
         self._runtime = runtime
-        self._events = runtime.events
-        self._threads = ThreadTelling(runtime.events)
+        self._events = events
+        self._threads = ThreadTelling(events)
         self._group = group
         self._head = head
         session = head.get("s")

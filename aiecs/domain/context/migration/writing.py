@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from aiecs.core.errors import ConflictError
+from aiecs.core.events import Events
 from aiecs.core.interface.store import (
     Batch,
     Delete,
@@ -49,6 +50,7 @@ class GroupWriter:
     def __init__(
         self,
         runtime: Runtime,
+        events: Events,
         group: Group,
         head: Mapping[str, bytes],
         before: Mapping[str, bytes],
@@ -57,6 +59,7 @@ class GroupWriter:
         deadline: int | None,
     ) -> None:
         self._runtime = runtime
+        self._events = events
         self._group = group
         self._head = head
         self._before = dict(before)
@@ -106,7 +109,7 @@ class GroupWriter:
             ops += [RequireEquals("", name, self._before.get(name)) for name in watched]
             ops += [Put("", part.fields) for part in in_parts("", fields)]
             ops += [Delete("", vanished)] if vanished else []
-        ops += [*self._buffer.take(len(ops), self._runtime.events), Expire(self._ttl)]
+        ops += [*self._buffer.take(len(ops), self._events), Expire(self._ttl)]
         try:
             await self._runtime.apply(Batch(*self._group.place, tuple(ops)))
         except GroupExpired:

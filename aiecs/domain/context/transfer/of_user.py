@@ -60,8 +60,8 @@ class Exports:
             for entry in page:
                 if entry.member in seen:
                     continue
-                seen.add(entry.member)
                 async for record in self._session(entry.member, user_id):
+                    seen.add(entry.member)
                     yield record
         reader = None if self._archiving is None else self._archiving.reader
         if self._archiving is not None and reader is not None:

@@ -357,6 +357,12 @@ async def store_id(store: Store) -> str:
     return str(name.decode())
 
 
+async def was_archived(store: Store) -> bool:
+    """Whether a store ever had an archive."""
+    results = await store.apply(Batch(home_of(0), "", (Get(_KEY, (_FIELD,)),)))
+    return bool(results and results[0][0])
+
+
 def _by_group(noted: dict[int, Noted]) -> dict[int, Noted]:
     sums: dict[int, Noted] = {}
     for bucket, (events, size) in noted.items():
