@@ -215,7 +215,8 @@ class Source:
                 taker = _taker(line, name, known, survey)
                 if taker == session_id:
                     key = self._take(line, name, known, talks)
-                    keys |= {} if key is None else {(name, key): None}
+                    if key is not None:
+                        keys[name, key] = None
                 elif taker is None and name == session_id:
                     plain.append(line)
                 elif taker is None:  # somebody took the name of the conversation for a session's
@@ -232,14 +233,15 @@ class Source:
         except Corrupt:  # as the survey has told
             return None
 
-    def _take(self, line: Line, name: str, known: ConversationSession | None, talks: Talks) -> None:
+    def _take(
+        self, line: Line, name: str, known: ConversationSession | None, talks: Talks
+    ) -> str | None:
+        """The key of the conversation that has the message now; None if it cannot be kept."""
         try:
-            key = talks.add(line, name, known)
+            return talks.add(line, name, known)
         except Corrupt as error:
             self._on_problem(f"{list_key(name)}, {line.said.at}", str(error))
-        else:
-            if known is None or key != known.session_key:
-                self._on_key(name, key)
+            return None
 
     # --- rows -----------------------------------------------------------------------------------
 
