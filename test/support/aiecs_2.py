@@ -101,9 +101,14 @@ def contents(records: list[Record], session_id: str) -> list[str]:
     ]
 
 
-async def state(client: Redis) -> dict[bytes, tuple[bytes, int]]:
-    """Every key with its bytes and its lifetime in milliseconds."""
-    found = {}
+async def state(client: Redis) -> dict[bytes, tuple[Any, int]]:
+    """What every key holds and its lifetime in milliseconds.
+
+    Lists in the server's own bytes; those of a hash change when it is moved to a larger table.
+    """
+    found: dict[bytes, tuple[Any, int]] = {}
     async for key in client.scan_iter():
-        found[key] = (await client.dump(key), await client.pttl(key))
+        of_hash = await client.type(key) == b"hash"
+        value = await (client.hgetall(key) if of_hash else client.dump(key))  # type: ignore[misc]
+        found[key] = (value, await client.pttl(key))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -155,23 +155,30 @@ class Source:
         plain = await self._split(session_id, survey, talks)
         (found,) = await self._pages.values(CONTEXTS, [session_id])
         context = self._row(CONTEXTS, session_id, found)
-        yield SessionRecord(self._metrics(session_id, raw, context, (plain, talks.times)))
-        for line in plain:
-            try:
-                message = message_of(line.row, line.said.at, line.id)
-            except Corrupt as error:
-                self._on_problem(f"{list_key(session_id)}, {line.said.at}", str(error))
-            else:
-                yield MessageRecord(session_id, message)
-        if context is not None:
-            try:
-                yield TaskContextRecord(session_id, context_of(context))
-            except Corrupt as error:
-                self._on_problem(_place(CONTEXTS, session_id), str(error))
-        for record in talks.records():
-            yield record
+        if raw is not None or plain or talks.times or context is not None:
+            yield SessionRecord(self._metrics(session_id, raw, context, (plain, talks.times)))
+            for record in self._messages(session_id, plain):
+                yield record
+            for record in self._context(session_id, context):
+                yield record
+            for record in talks.records():
+                yield record
         async for record in thread_records(self._pages, session_id, self._on_problem):
             yield record
+
+    def _messages(self, session_id: str, lines: list[Line]) -> Iterator[Record]:
+        for line in lines:
+            try:
+                yield MessageRecord(session_id, message_of(line.row, line.said.at, line.id))
+            except Corrupt as error:
+                self._on_problem(f"{list_key(session_id)}, {line.said.at}", str(error))
+
+    def _context(self, session_id: str, row: dict[str, Any] | None) -> Iterator[Record]:
+        try:
+            if row is not None:
+                yield TaskContextRecord(session_id, context_of(row))
+        except Corrupt as error:
+            self._on_problem(_place(CONTEXTS, session_id), str(error))
 
     def _metrics(
         self,
