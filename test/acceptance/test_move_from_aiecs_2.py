@@ -15,7 +15,13 @@ from support.servers import Server
 from support.transfer import exported, imported
 
 from aiecs.domain.context import ContextEngine
-from aiecs.domain.context.transfer import Counts, MessageRecord, Record, importer_of
+from aiecs.domain.context.transfer import (
+    ConversationRecord,
+    Counts,
+    MessageRecord,
+    Record,
+    importer_of,
+)
 
 EXPECTED = Counts(
     sessions=11,
@@ -147,6 +153,14 @@ async def test_conversations_between_agents_are_those_of_who_takes_part(
     assert texts == ["here", "no", "and now?"]
     second, texts = await said("team", "agent_to_agent", w2, c2)
     assert texts == ["ours"]
+    # Its first messages are in a list whose row has been replaced; the other direction's tells.
+    (told,) = [
+        one.stored
+        for one in records
+        if isinstance(one, ConversationRecord) and one.session_key == first
+    ]
+    assert told["metadata"] == {"for": "agent_to_agent"}
+    assert told["participants"][1]["metadata"] == {"model": "m"}
     hurried, texts = await said("team", "mc_to_agent", planner, w1)
     assert texts == ["hurry"]
     lost, texts = await said("forgotten", "user_to_agent", ada, w1)

@@ -162,7 +162,13 @@ async def test_failures_are_those_of_a_store(server: Server):
     ):
         with pytest.raises(expected):
             await is_aiecs_2(url)
-    for url in ("http://me:secret@host", "nonsense", "redis://me:secret@host:port"):
+    for url in (
+        "http://me:secret@host",
+        "nonsense",
+        "redis://me:secret@host:port",
+        "redis://me:secret@host/name",
+        "redis://me:secret@host/0?durability=replicated",
+    ):
         with pytest.raises(InvalidInputError) as refused:
             await is_aiecs_2(url)
         assert "secret" not in str(refused.value)

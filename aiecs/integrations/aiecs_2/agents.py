@@ -8,6 +8,7 @@ given to the conversation of those who exchanged it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -103,15 +104,24 @@ class Talks:
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self._found: dict[str, ConversationSession] = {}
+        self._guessed: set[str] = set()
         self._said: dict[str, list[tuple[datetime, Any]]] = {}
 
-    def begin(self, conversation: ConversationSession) -> str:
-        """Take a conversation up, as it was first created; its key."""
+    def begin(self, conversation: ConversationSession, *, guessed: bool = False) -> str:
+        """Take a conversation up; its key. What a row tells of it goes before what is guessed."""
         key = conversation.session_key
         known = self._found.get(key)
-        if known is None or conversation.created_at < known.created_at:
-            self._found[key] = conversation
-        self._said.setdefault(key, [])
+        if known is None:
+            self._found[key], self._said[key] = conversation, []
+            self._guessed |= {key} if guessed else set()
+            return key
+        first = min(known.created_at, conversation.created_at)
+        if guessed is (key in self._guessed):
+            kept = known if known.created_at == first else conversation
+        else:
+            kept = known if guessed else conversation
+            self._guessed.discard(key)
+        self._found[key] = replace(kept, created_at=first)
         return key
 
     def add(self, line: Line, name: str, known: ConversationSession | None) -> str:
@@ -121,10 +131,12 @@ class Talks:
         """
         item = _message(line)
         one, other = _parties(line)
-        if known is None or not _takes_part(one, known) or not _takes_part(other, known):
+        if known is not None and _takes_part(one, known) and _takes_part(other, known):
+            key = self.begin(known)
+        else:
             at, kind = line.said.at, _type_of(line, name, known)
-            known = ConversationSession(self.session_id, [one, other], kind, at, at)
-        key = self.begin(known)
+            theirs = ConversationSession(self.session_id, [one, other], kind, at, at)
+            key = self.begin(theirs, guessed=True)
         self._said[key].append((line.said.at, item))
         return key
 

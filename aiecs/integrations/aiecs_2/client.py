@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import (
@@ -31,25 +32,34 @@ Problem = Callable[[str, str], None]
 _PAGE = 100
 _KEYS_AT_ONCE = 1_000
 _ANSWER_WITHIN = 30.0
+_EXPECTED = (
+    "the old data lies at redis://, rediss:// (TLS) or unix://, [user:password@]host:port/db"
+)
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss", "redis+unix": "unix"}
 
 
-def client_of(url: str) -> Redis:
+def client_of(url: str) -> Any:
     """A client for a `redis://`, `rediss://` or `unix://` address; the caller closes it.
 
-    `InvalidInputError` for any other address.
+    `InvalidInputError` for any other address, and for options that redis-py does not know.
     """
     scheme, _, rest = url.partition("://")
+    plain = f"{_SCHEMES.get(scheme, scheme)}://{rest}"
     try:
-        return Redis.from_url(
-            f"{_SCHEMES.get(scheme, scheme)}://{rest}",
+        database = "" if plain.startswith("unix:") else urlsplit(plain).path.strip("/")
+        client: Any = Redis.from_url(
+            plain,
             decode_responses=False,
             socket_timeout=_ANSWER_WITHIN,
             socket_connect_timeout=_ANSWER_WITHIN,
         )
-    except ValueError:
+        client.connection_pool.make_connection()  # does not connect, but takes the options
+    except (ValueError, TypeError):
         # Without what it says: it may quote a part of the password.
-        raise InvalidInputError("the old data lies at redis://, rediss:// or unix://") from None
+        raise InvalidInputError(_EXPECTED) from None
+    if database and not database.isdigit():  # redis-py would take the first database
+        raise InvalidInputError(_EXPECTED)
+    return client
 
 
 class Pages:
@@ -68,7 +78,7 @@ class Pages:
         """How many fields a hash has."""
         return await self._of(key, self._client.hlen(key), 0)
 
-    async def fields(self, key: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+    async def fields(self, key: str) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
         """A hash in pages; what lies in it all the time comes at least once."""
         cursor = 0
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -115,8 +115,9 @@ class Source:
         checkpoints are left, which live for a week, this is False, and `records` reads them.
         """
         for key, names in _MARKS.items():
-            async for page in self._pages.fields(key):
-                return any(names <= _keys(raw) for _, raw in page)
+            async with aclosing(self._pages.fields(key)) as pages:
+                async for page in pages:
+                    return any(names <= _keys(raw) for _, raw in page)
         return False
 
     async def count_sessions(self) -> int:
@@ -214,7 +215,7 @@ class Source:
         """The session's own messages; those between agents go to `talks`."""
         plain: list[Line] = []
         keys: dict[tuple[str, str], None] = {}
-        for name in dict.fromkeys([session_id, *survey.talks_of(session_id)]):
+        for name in dict.fromkeys([session_id, *sorted(survey.talks_of(session_id))]):
             known = await self._conversation(name)
             if known is not None and known.session_id == session_id:
                 keys[name, talks.begin(known)] = None
