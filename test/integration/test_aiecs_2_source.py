@@ -135,6 +135,9 @@ async def test_it_is_recognised(old: Redis, server: Server):
     assert await is_aiecs_2(url)
     await old.set("sessions", "of another program")
     assert not await is_aiecs_2(url)
+    context = {"user_id": "ada", "chat_id": "s", "metadata": {}, "context_history": []}
+    await old.hset("task_contexts", "s", json.dumps(context))  # type: ignore[misc]
+    assert await is_aiecs_2(url)
 
 
 async def test_what_belongs_to_other_programs_is_left_alone(old: Redis, server: Server):

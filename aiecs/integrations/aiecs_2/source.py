@@ -112,12 +112,14 @@ class Source:
         """Whether rows lie there as 2.2.0 writes them.
 
         Looks at some rows of its three hashes. They expire after a day without use: where only
-        checkpoints are left, which live for a week, this is False, and `records` reads them.
+        checkpoints are left, which live for a week, this is False, though `records` reads them.
         """
         for key, names in _MARKS.items():
             async with aclosing(self._pages.fields(key)) as pages:
                 async for page in pages:
-                    return any(names <= _keys(raw) for _, raw in page)
+                    if any(names <= _keys(raw) for _, raw in page):
+                        return True
+                    break
         return False
 
     async def count_sessions(self) -> int:
@@ -127,8 +129,8 @@ class Source:
     async def records(self) -> AsyncIterator[Record]:
         """Everything that is there: each session with what belongs to it, then loose threads.
 
-        One session is held in memory at a time, and the names of what belongs to no session. Two
-        readings of unchanged data give the same ids, in the same order inside of a session; a
+        Held in memory are one session, the names of conversations between agents, and those of
+        sessions and threads that have no row in `sessions`. Two readings of unchanged data give the same ids, in the same order inside of a session; a
         session comes twice when the server grows its tables meanwhile, which an import does not
         mind.
         """
