@@ -130,9 +130,9 @@ class Source:
         """Everything that is there: each session with what belongs to it, then loose threads.
 
         Held in memory are one session, the names of conversations between agents, and those of
-        sessions and threads that have no row in `sessions`. Two readings of unchanged data give the same ids, in the same order inside of a session; a
-        session comes twice when the server grows its tables meanwhile, which an import does not
-        mind.
+        sessions and threads that have no row in `sessions`. Two readings of unchanged data give the
+        same ids, in the same order inside of a session. A session comes twice when the server grows
+        its tables meanwhile, which an import does not mind.
         """
         survey = Survey(self._pages, self._on_problem)
         await survey.take()
