@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -17,15 +20,19 @@ from rich.progress import (
 from aiecs.cli.backlog import backlog_of
 from aiecs.cli.opened import Looking, Unarchived, Working
 from aiecs.cli.render import Output, plural
-from aiecs.cli.running import FAILED, CommandError, JsonOption, UsageError, check_there, run
+from aiecs.cli.running import FAILED, CommandError, JsonOption, check_there, run
 from aiecs.cli.target import Target
 from aiecs.core.settings import load_settings
 from aiecs.domain.context import ContextEngine
 from aiecs.domain.context.migration import MigrationReport, migrate
-from aiecs.domain.context.migration import Progress as Step
 
 _PATIENCE = 30.0
 _SHOWN = 20
+
+
+class _Kind(StrEnum):
+    context_engine = "context-engine"
+    aiecs_2 = "aiecs-2"
 
 
 def migrate_(
@@ -38,6 +45,9 @@ def migrate_(
     force: Annotated[
         bool, typer.Option("--force", help="Even while events of the source wait for the archive.")
     ] = False,
+    kind: Annotated[
+        _Kind, typer.Option("--kind", help="Who wrote the source: us, or PyPI's aiecs 2.2.0.")
+    ] = _Kind.context_engine,
     as_json: JsonOption = False,
 ) -> None:
     """Move everything of one store into another: copied as bytes, and compared.
@@ -46,21 +56,38 @@ def migrate_(
     Nothing is removed from the source. What cannot be moved is listed, and the exit code is 1 then.
     """
     output = Output(as_json=as_json)
-    run(_migrate(output, source, to, verify=verify, force=force), output)
-
-
-async def _migrate(output: Output, source: str, to: str, *, verify: bool, force: bool) -> int:
     from_, target = Target(source, "--from"), Target(to, "--to")
     if source == to:
-        raise UsageError("--from and --to name the same store")
+        raise typer.BadParameter("--from and --to name the same store")
     if "memory" in (from_.scheme, target.scheme):
-        raise UsageError("a store in memory can be seen by its own process only")
+        raise typer.BadParameter("a store in memory can be seen by its own process only")
+    if kind is _Kind.aiecs_2:
+        run(_from_aiecs_2(output, from_, target), output)
+    run(_migrate(output, from_, target, verify=verify, force=force), output)
+
+
+async def _from_aiecs_2(output: Output, from_: Target, to: Target) -> int:
+    from aiecs.cli.commands.old_aiecs import OldData
+
+    with _bars(output, "sessions") as tell:
+        return await OldData(output).bring(
+            from_, to, lambda done, all_: tell("sessions", done, all_)
+        )
+
+
+async def _migrate(
+    output: Output, from_: Target, target: Target, *, verify: bool, force: bool
+) -> int:
+    source, to = from_.url, target.url
     check_there(from_)
     async with (await _source_kind(source))(store=source, operation_timeout=_PATIENCE) as old:
         if not force:
             await _check_backlog(old)
         async with Working(store=to, operation_timeout=_PATIENCE) as new:
-            report = await _with_progress(output, old, new, verify=verify)
+            with _bars(output, *_PHASES) as tell:
+                report = await migrate(old, new, verify=verify, on_progress=lambda one: tell(*one))
+    if not (report.sessions or report.threads or report.namespaces):
+        await _hint(output, from_)
     if output.as_json:
         output.json({"from": from_.shown, "to": target.shown, **report.to_dict()})
     else:
@@ -92,9 +119,19 @@ async def _check_backlog(old: ContextEngine) -> None:
         )
 
 
-async def _with_progress(
-    output: Output, old: ContextEngine, new: ContextEngine, *, verify: bool
-) -> MigrationReport:
+async def _hint(output: Output, from_: Target) -> None:
+    """Nothing was found: perhaps because somebody else wrote it."""
+    if not from_.url.startswith(("redis://", "rediss://", "unix://")):
+        return
+    from aiecs.integrations.aiecs_2 import is_aiecs_2
+
+    if await is_aiecs_2(from_.url):
+        output.remark("aiecs 2.2.0 has written there: --kind aiecs-2 brings that")
+
+
+@contextmanager
+def _bars(output: Output, *phases: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars, where somebody watches; what is called with phase, done and total."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -104,12 +141,12 @@ async def _with_progress(
     )
     console, disabled = output.progress_console, not output.shows_progress
     with Progress(*columns, console=console, transient=True, disable=disabled) as bar:
-        tasks = {phase: bar.add_task(phase, total=None, visible=False) for phase in _PHASES}
+        tasks = {phase: bar.add_task(phase, total=None, visible=False) for phase in phases}
 
-        def tell(step: Step) -> None:
-            bar.update(tasks[step.phase], completed=step.done, total=step.total, visible=True)
+        def tell(phase: str, done: int, total: int) -> None:
+            bar.update(tasks[phase], completed=done, total=total, visible=True)
 
-        return await migrate(old, new, verify=verify, on_progress=tell)
+        yield tell
 
 
 _PHASES = ("moving", "comparing")

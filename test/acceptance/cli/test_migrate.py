@@ -8,6 +8,7 @@ import signal
 
 import pytest
 from support import servers as real
+from support.aiecs_2 import load_golden, old_redis
 from support.cli import Calls, Processes
 from support.moved import digests, fill_all
 
@@ -86,7 +87,7 @@ def test_it_goes_on_after_its_end(processes: Processes, cli: Calls, server, tmp_
     ended = 0
     for wait_for in (20, 150, 300, 450):
         with processes.start("migrate", "--from", source, "--to", server.url) as process:
-            while process.poll() is None and server.command("DBSIZE") < wait_for:
+            while process.poll() is None and int(server.command("DBSIZE")[1:]) < wait_for:
                 pass
             process.send_signal(end)
             _, err = process.communicate(timeout=60)
@@ -117,3 +118,24 @@ def test_an_archive_is_told_once(cli: Calls, archive_database, tmp_path, monkeyp
     cli("migrate", "--from", second, "--to", third)
     cli("archive", "ship", "--once", "--store", third)
     assert messages() == 917
+
+
+def test_what_aiecs_2_wrote_is_brought_and_repaired(cli: Calls, server, tmp_path):
+    async def old() -> str:
+        async with old_redis(server) as client:
+            await load_golden(client)
+            return str(client.connection_pool.connection_kwargs.get("db", 0))
+
+    source = f"{server.url.rpartition('/')[0]}/{asyncio.run(old())}"
+    target = f"sqlite:///{tmp_path}/new.db"
+
+    _, err = cli("migrate", "--from", source, "--to", f"sqlite:///{tmp_path}/none.db")
+    assert "--kind aiecs-2 brings that" in err
+    told = cli.json("migrate", "--from", source, "--to", target, "--kind", "aiecs-2")
+
+    assert told["sessions"] > 0
+    assert told["messages"] > 0
+    again = cli.json("migrate", "--from", source, "--to", target, "--kind", "aiecs-2")
+    assert (again["sessions"], again["messages"], again["known"]) == (0, 0, told["sessions"])
+    out, _ = cli("migrate", "--from", source, "--to", target, "--kind", "aiecs-2")
+    assert f"known {told['sessions']}" in out

@@ -1,0 +1,161 @@
+"""Metrics for Prometheus: what an engine does, and how it is.
+
+Needs `prometheus-client` (the extra `prometheus`). No id and no content is ever a label.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from aiecs.core.errors import MissingExtraError
+
+if find_spec("prometheus_client") is None:
+    raise MissingExtraError("the Prometheus observer", "prometheus")
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+__all__ = ["PrometheusObserver"]
+
+#: Seconds: from a read that the process answers itself to the longest deadline.
+_BUCKETS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+_STORE = ("store",)
+#: Name of the series, where it stands in the metrics of an engine, what it is.
+_GAUGES: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("sessions_active", ("active_sessions",), "Sessions that neither ended nor expired."),
+    ("sessions_stored", ("stored_sessions",), "Sessions in the store."),
+    ("messages_stored", ("stored_messages",), "Messages in the store."),
+    ("checkpoints_stored", ("stored_checkpoints",), "Checkpoints in the store."),
+    ("sessions_ever", ("total_sessions",), "Sessions ever stored."),
+    ("messages_ever", ("total_messages",), "Messages ever stored."),
+    ("checkpoints_ever", ("total_checkpoints",), "Checkpoints ever stored."),
+    ("memory_usage_ratio", ("memory_usage",), "Share of the store's room that is taken, 0 to 1."),
+    (
+        "cache_hit_ratio",
+        ("storage_performance", "cache_hit_rate"),
+        "Share of reads of histories that this process's cache answered, 0 to 1.",
+    ),
+    ("corrupt_records", ("corrupt_records",), "Records left out because they are corrupt."),
+    ("transport_connections", ("transport", "connections"), "Open connections."),
+    ("transport_in_flight", ("transport", "in_flight"), "Calls sent or waiting to connect."),
+    ("transport_in_flight_bytes", ("transport", "in_flight_bytes"), "What those calls bring."),
+    ("transport_waiting", ("transport", "waiting"), "Calls that wait for room."),
+    ("transport_reconnects", ("transport", "reconnects"), "Connections lost so far."),
+    (
+        "transport_unknown_outcomes",
+        ("transport", "unknown_outcomes"),
+        "Writes so far of which the caller was told that they may have been applied.",
+    ),
+    ("archive_waiting_events", ("archive", "waiting"), "Events that wait for the archive."),
+    ("archive_waiting_bytes", ("archive", "size"), "Bytes of events that wait for the archive."),
+    ("archive_oldest_seconds", ("archive", "oldest"), "Age of the oldest event that waits."),
+    ("archive_filling_ratio", ("archive", "filling"), "Share of the outbox's room taken, 0 to 1."),
+    ("archive_dead_events", ("archive", "dead"), "Events that the archive does not take."),
+    ("archive_dropped_events", ("archive", "dropped"), "Events ever given up for want of room."),
+    ("archive_shipped_events", ("archive", "shipped"), "Events this process brought there."),
+    ("archive_failures", ("archive", "failures"), "Deliveries of this process that failed."),
+    ("archive_gaps", ("archive", "gaps"), "Histories served without their archived part."),
+)
+
+
+class _Series:
+    """The metrics of one registry; several engines share them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.operations = Counter(
+            "aiecs_operations",
+            "Operations of the engine by how they ended: ok, or the error's class.",
+            ("operation", "store", "outcome"),
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "aiecs_operation_seconds",
+            "How long operations took.",
+            ("operation", "store"),
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self.up = self._gauge("store_up", "1 while the store can be read.", registry)
+        self.fallback = self._gauge(
+            "storage_fallback", "1 when data is kept in this process for want of Redis.", registry
+        )
+        self.breaker = self._gauge(
+            "breaker_open", "1 while calls to a server fail at once.", registry
+        )
+        self.archive_breaker = self._gauge(
+            "archive_breaker_open", "1 while deliveries to the archive are held back.", registry
+        )
+        self.gauges = {name: self._gauge(name, text, registry) for name, _, text in _GAUGES}
+
+    @staticmethod
+    def _gauge(name: str, text: str, registry: CollectorRegistry) -> Gauge:
+        return Gauge(f"aiecs_{name}", text, _STORE, registry=registry)
+
+
+_made: WeakKeyDictionary[CollectorRegistry, _Series] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+class PrometheusObserver:
+    """An observer of one engine: `ContextEngine(observers=[PrometheusObserver()])`.
+
+    `registry`: where the series are made, by default prometheus_client's own; engines may share it.
+    Operations are counted as they happen; how the engine is, is told every 10 s. What is unknown
+    because the store is down is NaN, never 0.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        home = REGISTRY if registry is None else registry
+        with _lock:
+            self._series = _made.get(home) or _Series(home)
+            _made[home] = self._series
+        self._store = "unknown"
+        self._counted: dict[tuple[str, str], Any] = {}
+        self._timed: dict[str, Any] = {}
+
+    def opened(self, storage_backend: str, storage_mode: str) -> None:
+        """See `OpeningObserver`."""
+        self._store = storage_backend
+        self._counted, self._timed = {}, {}
+        self._series.fallback.labels(storage_backend).set(storage_mode == "fallback")
+
+    def operation(self, name: str, seconds: float, outcome: str) -> None:
+        """See `Observer`."""
+        counted = self._counted.get((name, outcome))
+        if counted is None:
+            counted = self._series.operations.labels(name, self._store, outcome)
+            self._counted[name, outcome] = counted
+        timed = self._timed.get(name)
+        if timed is None:
+            timed = self._timed[name] = self._series.seconds.labels(name, self._store)
+        counted.inc()
+        timed.observe(seconds)
+
+    def state(self, metrics: Mapping[str, Any]) -> None:
+        """See `StateObserver`."""
+        series, store = self._series, self._store
+        series.up.labels(store).set(metrics["total_sessions"] is not None)
+        series.breaker.labels(store).set(metrics["breaker"] == "open")
+        archive = metrics["archive"]
+        if archive:
+            series.archive_breaker.labels(store).set(archive["breaker"] == "open")
+        for name, value in _values(metrics):
+            series.gauges[name].labels(store).set(value)
+
+
+def _values(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Every gauge that applies to this engine; NaN for what is not known now."""
+    for name, (first, *rest), _ in _GAUGES:
+        found = metrics.get(first)
+        if rest:
+            if not found:
+                continue
+            found = found.get(rest[0])
+        yield name, math.nan if found is None else float(found)
