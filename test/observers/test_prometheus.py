@@ -1,0 +1,187 @@
+"""What Prometheus scrapes: real engines on every store, and every series that anybody asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from support import servers as real
+
+from aiecs import ContextEngine, InvalidInputError
+from aiecs.integrations.prometheus import PrometheusObserver
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "context-engine.json"
+ALERTS = DEPLOY / "prometheus" / "alerts.yml"
+RUNBOOK = Path(__file__).parents[2] / "docs" / "how-to" / "observe.md"
+CANARY = "canary-3f"
+
+
+@pytest.fixture
+def registry():
+    return CollectorRegistry()
+
+
+@pytest.fixture(params=["memory", "sqlite", *real.names()])
+def url(request, servers, prefix, tmp_path, monkeypatch):
+    if request.param == "memory":
+        return "memory://"
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/a.db"
+    monkeypatch.setenv("AIECS_KEY_PREFIX", prefix.strip(":"))
+    return servers.shared(request.param).url
+
+
+def scraped(registry):
+    """Every sample: name and labels to value."""
+    text = generate_latest(registry).decode()
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def used(url, observer, archive=None):
+    async with ContextEngine(
+        store=url, archive=archive, observers=[observer], operation_timeout=10
+    ) as engine:
+        await engine.create_session(CANARY, CANARY, {CANARY: CANARY})
+        for _ in range(3):
+            await engine.add_conversation_message(CANARY, "user", CANARY)
+        with pytest.raises(InvalidInputError):
+            await engine.end_session(CANARY, CANARY)
+        await engine._on.diagnosis.tell()
+        return engine._on.runtime.store.capabilities.name
+
+
+async def test_operations_and_state_are_scraped(url, registry):
+    name = await used(url, PrometheusObserver(registry))
+
+    found, store = scraped(registry), ("store", name)
+    added = ("operation", "add_conversation_message")
+    assert found["aiecs_operations_total", added, ("outcome", "ok"), store] == 3
+    ended = ("operation", "end_session")
+    refused = ("outcome", "InvalidInputError")
+    assert found["aiecs_operations_total", ended, refused, store] == 1
+    assert found["aiecs_operation_seconds_count", added, store] == 3
+    assert 0 < found["aiecs_operation_seconds_sum", added, store] < 60
+    assert found["aiecs_store_up", store] == 1
+    assert found["aiecs_storage_fallback", store] == 0
+    assert found["aiecs_breaker_open", store] == 0
+    assert found["aiecs_sessions_active", store] == 1
+    assert found["aiecs_messages_ever", store] == 3
+    assert 0 < found["aiecs_memory_usage_ratio", store] < 1
+    assert (("aiecs_transport_connections", store) in found) == (name == "redis")
+    assert CANARY not in generate_latest(registry).decode()
+
+
+async def test_while_the_store_is_down_numbers_are_unknown(registry):
+    class Down(ContextEngine):
+        pass
+
+    observer = PrometheusObserver(registry)
+    async with Down(store="memory://", observers=[observer]) as engine:
+        await engine.create_session("s", "u")
+        await engine._on.diagnosis.tell()
+
+        async def gone():
+            from aiecs import StoreUnavailableError
+
+            raise StoreUnavailableError("gone")
+
+        engine._on.runtime.counters.totals = gone
+        await engine._on.diagnosis.tell()
+        del engine._on.runtime.counters.totals
+
+    found = scraped(registry)
+    assert found["aiecs_store_up", ("store", "memory")] == 0
+    assert math.isnan(found["aiecs_sessions_active", ("store", "memory")])
+
+
+async def test_several_engines_share_a_registry(registry, tmp_path):
+    names = [
+        await used(url, PrometheusObserver(registry))
+        for url in ("memory://", f"sqlite:///{tmp_path}/a.db", "memory://")
+    ]
+
+    found = scraped(registry)
+    counts = {
+        name: found[
+            "aiecs_operations_total",
+            ("operation", "create_session"),
+            ("outcome", "ok"),
+            ("store", name),
+        ]
+        for name in names
+    }
+    assert counts == {"memory": 2, "sqlite": 1}
+
+
+async def test_a_scrape_from_another_thread_meets_no_half_of_anything(registry):
+    observer, stop = PrometheusObserver(registry), threading.Event()
+    failed = []
+
+    def scrape():
+        while not stop.is_set():
+            try:
+                scraped(registry)
+            except Exception as error:  # noqa: BLE001 - shown by the test
+                failed.append(error)
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        async with ContextEngine(store="memory://", observers=[observer]) as engine:
+            for number in range(300):
+                await engine.create_session(f"s{number}", "u")
+                await asyncio.sleep(0)
+            await engine._on.diagnosis.tell()
+    finally:
+        stop.set()
+        thread.join()
+    assert failed == []
+
+
+def expressions():
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    found = [target["expr"] for panel in panels for target in panel["targets"]]
+    rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+    return found, [rule["expr"] for rule in rules]
+
+
+async def test_every_series_of_dashboard_and_alerts_exists(servers, registry, archive_database):
+    server = servers.shared(real.names()[0])
+    await used(server.url, PrometheusObserver(registry), archive_database.url())
+    names = {name for name, *_ in scraped(registry)}
+
+    shown, alerts = expressions()
+
+    assert len(shown) > 20
+    assert len(alerts) > 8
+    for expression in [*shown, *alerts]:
+        series = set(re.findall(r"\baiecs_\w+", expression))
+        assert series, expression
+        assert series <= names, (expression, series - names)
+        assert expression.count("(") == expression.count(")")
+
+
+def test_every_alert_has_its_page():
+    headings = {
+        line[4:].strip().lower()
+        for line in RUNBOOK.read_text().splitlines()
+        if line.startswith("### ")
+    }
+    for rule in yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]:
+        assert rule["annotations"]["summary"]
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert rule["annotations"]["runbook"].partition("#")[2] in headings, rule["alert"]
+        assert rule["alert"].lower() in headings
