@@ -42,6 +42,8 @@ METHODS = [
     ("health_check", ()),
     ("get_metrics", ()),
     ("recount", ()),
+    ("apply_retention", ()),
+    ("scrub", ()),
     ("archive_barrier", ()),
 ]
 
@@ -64,6 +66,7 @@ def test_the_list_above_is_complete():
         "initialize",
         "close",
         "iter_sessions",
+        "export_user",
         "on_close",
         "redis_client",
         "session_ttl",

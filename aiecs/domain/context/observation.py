@@ -6,9 +6,10 @@ import inspect
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from time import perf_counter
+from types import TracebackType
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from aiecs.core.clock import utcnow
@@ -170,13 +171,44 @@ class Monitor:
             for name, found in sorted(self._by_name.copy().items())
         }
 
-    def span(self, name: str, subject: Mapping[str, str]) -> ExitStack:
+    def span(self, name: str, subject: Mapping[str, str]) -> _Spans:
         """All tracers' spans of one operation."""
-        spans = ExitStack()
-        for tracer in self.tracers:
-            with _apart(name):
-                spans.enter_context(_contained(tracer.span(name, subject)))
-        return spans
+        return _Spans(self.tracers, name, subject)
+
+
+class _Spans:
+    """Spans that can neither replace the operation's error nor swallow it."""
+
+    __slots__ = ("_name", "_open", "_subject", "_tracers")
+
+    def __init__(self, tracers: Iterable[Tracer], name: str, subject: Mapping[str, str]) -> None:
+        self._tracers = tracers
+        self._name = name
+        self._subject = subject
+        self._open: list[AbstractContextManager[Any]] = []
+
+    def __enter__(self) -> None:
+        for tracer in self._tracers:
+            try:
+                span = tracer.span(self._name, self._subject)
+                span.__enter__()
+            except Exception:  # as in `record`
+                logger.exception("an observer failed", extra={"operation": self._name})
+            else:
+                self._open.append(span)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for span in reversed(self._open):
+            try:
+                span.__exit__(kind, error, trace)
+            except BaseException as fault:
+                if fault is not error:
+                    logger.exception("an observer failed", extra={"operation": self._name})
 
 
 def _tracers(observers: Iterable[Observer]) -> tuple[Tracer, ...]:
@@ -190,20 +222,6 @@ def _apart(name: str) -> Iterator[None]:
         yield
     except Exception:
         logger.exception("an observer failed", extra={"operation": name})
-
-
-@contextmanager
-def _contained(span: AbstractContextManager[Any]) -> Iterator[None]:
-    """A span that can neither replace the operation's error nor swallow it."""
-    span.__enter__()
-    try:
-        yield
-    except BaseException as error:
-        with _apart("span"):
-            span.__exit__(type(error), error, error.__traceback__)
-        raise
-    with _apart("span"):
-        span.__exit__(None, None, None)
 
 
 class Monitored(Protocol):

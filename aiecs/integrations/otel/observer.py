@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from types import TracebackType
 from typing import Any
 
 from opentelemetry import metrics, trace
+from opentelemetry.context import attach, detach
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
 
-from aiecs.core.errors import ContextEngineError
 from aiecs.integrations.otel import names
 
 _SCOPE = "aiecs"
 _OK = "ok"
+
+
+class _Span:
+    """One span, current between enter and exit. No error's text: it may hold what is private."""
+
+    __slots__ = ("_attributes", "_kind", "_name", "_span", "_token", "_tracer")
+
+    def __init__(
+        self, tracer: trace.Tracer, name: str, kind: SpanKind, attributes: dict[str, str]
+    ) -> None:
+        self._tracer = tracer
+        self._name = name
+        self._kind = kind
+        self._attributes = attributes
+
+    def __enter__(self) -> None:
+        self._span = self._tracer.start_span(
+            self._name, kind=self._kind, attributes=self._attributes
+        )
+        self._token = attach(trace.set_span_in_context(self._span))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        detach(self._token)
+        if kind is not None and self._span.is_recording():
+            self._span.set_attribute(names.ERROR_TYPE, kind.__name__)
+            self._span.set_status(Status(StatusCode.ERROR, kind.__name__))
+        self._span.end()
 
 
 class OpenTelemetryObserver:
@@ -44,6 +76,7 @@ class OpenTelemetryObserver:
         self._system = "unknown"
         self._kind = SpanKind.CLIENT
         self._attributes: dict[tuple[str, str], dict[str, str]] = {}
+        self._told: dict[str, dict[str, str]] = {}
         for name, path, unit, text in names.GAUGES:
             meter.create_observable_gauge(
                 name, [self._observer_of(path)], unit=unit, description=text
@@ -56,7 +89,7 @@ class OpenTelemetryObserver:
         # A call that leaves the process, or not: SQLite's file is as near as memory.
         remote = storage_backend not in ("memory", "sqlite")
         self._kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
-        self._attributes = {}
+        self._attributes, self._told = {}, {}
 
     def operation(self, name: str, seconds: float, outcome: str) -> None:
         """See `Observer`."""
@@ -72,29 +105,15 @@ class OpenTelemetryObserver:
         """See `StateObserver`."""
         self._state = metrics
 
-    @contextmanager
-    def span(self, name: str, subject: Mapping[str, str]) -> Iterator[None]:
+    def span(self, name: str, subject: Mapping[str, str]) -> _Span:
         """See `Tracer`."""
-        attributes = {**names.of_operation(name), names.DB_SYSTEM: self._system}
-        if self._ids:
-            attributes |= names.of_subject(subject)
-        with self._tracer.start_as_current_span(
-            names.span_name(name),
-            kind=self._kind,
-            attributes=attributes,
-            record_exception=False,  # an error's text may hold what nobody should see
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield
-            except BaseException as error:
-                kind = type(error).__name__
-                span.set_attribute(names.ERROR_TYPE, kind)
-                if isinstance(error, ContextEngineError):
-                    span.set_status(Status(StatusCode.ERROR, kind))
-                else:
-                    span.set_status(Status(StatusCode.ERROR))
-                raise
+        attributes = self._told.get(name)
+        if attributes is None:
+            attributes = {**names.of_operation(name), names.DB_SYSTEM: self._system}
+            self._told[name] = attributes
+        if self._ids and subject:
+            attributes = attributes | names.of_subject(subject)
+        return _Span(self._tracer, names.span_name(name), self._kind, attributes)
 
     def _observer_of(self, path: tuple[str, ...]) -> Any:
         def observed(options: CallbackOptions) -> Iterable[Observation]:
