@@ -161,6 +161,22 @@ async def test_what_was_trimmed_in_the_source_is_trimmed(engine_on):
     assert (await target.recount()).drift == {}
 
 
+async def test_what_changed_without_a_trace_in_the_head_is_found_by_comparing(engine_on):
+    source, target = await engine_on("memory"), await engine_on("sqlite")
+    await fill_all(source)
+    await migrate(source, target)
+    await source.apply_retention(max_messages=3)
+    damage = Batch(*session_place("full"), (Put("t", {"d": b"damaged"}),))
+    await target._on.runtime.apply(damage)
+
+    report = await migrate(source, target)
+
+    assert report.complete, report.troubles
+    assert report.compared == 11
+    assert await digests(target) == await digests(source)
+    assert (await target.recount()).drift == {}
+
+
 # --- who wrote where ----------------------------------------------------------------------------
 
 

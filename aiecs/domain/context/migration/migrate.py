@@ -106,7 +106,8 @@ class _Migration:
             if there == here:
                 self._report.compared += 1
                 return
-            if await self._mover.move(group) in (Outcome.NEWER, Outcome.ABSENT):
+            outcome = await self._mover.move(group, again=True)
+            if outcome in (Outcome.NEWER, Outcome.ABSENT):
                 return
         self._trouble(group, "it is not the same in both stores")
 

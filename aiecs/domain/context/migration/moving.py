@@ -60,9 +60,10 @@ class Mover:
         self._directory = Directory(target)
         self.tally = Tally(target.counters)
 
-    async def move(self, group: Group) -> Outcome:
+    async def move(self, group: Group, *, again: bool = False) -> Outcome:
         """Bring a group to the target as the source has it.
 
+        `again`: even where the heads say that it is there, for not all that changes shows in them.
         `ConflictError` when the target has another one of that name, or when both have been
         written to; it stays as it is there. `CorruptRecordError` for what a store cannot read.
         """
@@ -74,10 +75,10 @@ class Mover:
                     return Outcome.ABSENT
                 held = await self.target.head(group)
                 outcome = _due(group, head.fields, held)
-                if outcome in (Outcome.KNOWN, Outcome.NEWER):
+                if outcome is Outcome.NEWER or (outcome is Outcome.KNOWN and not again):
                     return Outcome.MOVED if moved else outcome
                 await self._copy(group, head, held)
-                moved = True
+                moved, again = True, False
                 if _same(head.fields, (await self.source.head(group)).fields):
                     return outcome
             except Begun as answer:
