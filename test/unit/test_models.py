@@ -254,6 +254,7 @@ def test_deletion_report_to_dict() -> None:
         "threads": 0,
         "checkpoints": 2,
         "writes": 0,
+        "items": 0,
         "archived_rows": 0,
         "complete": True,
     }

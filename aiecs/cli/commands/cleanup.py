@@ -18,6 +18,7 @@ _NOUNS = {
     "threads": "thread",
     "checkpoints": "checkpoint",
     "writes": "write",
+    "items": "item",
     "archived_rows": "archived row",
 }
 

@@ -23,17 +23,32 @@ from aiecs.cli.running import (
     run,
 )
 from aiecs.core.clock import utcnow
+from aiecs.core.keys import unescape
 from aiecs.domain.context import ContextEngine, DeletionReport
-from aiecs.domain.context.transfer import SessionRecord, exporter_of
+from aiecs.domain.context.transfer import ItemRecord, SessionRecord, exporter_of
 
 _APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
+NamespaceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--namespace",
+        metavar="LABEL/LABEL",
+        help="Items of long-term memory that are the user's too: all whose namespace begins so.",
+    ),
+]
 UserArgument = Annotated[str, typer.Argument(help="The user's id.")]
+
+
+def _labels(namespaces: list[str] | None) -> list[tuple[str, ...]]:
+    """`users/ann`, with `%2F` for a slash in a label."""
+    return [tuple(map(unescape, one.split("/"))) for one in namespaces or ()]
 
 
 def erase_user(
     *,
     user: UserArgument,
+    namespace: NamespaceOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     scrub: Annotated[
         bool,
@@ -50,17 +65,25 @@ def erase_user(
     exit code is 1 while something is left to do, because the archive does not answer.
     """
     output = Output(as_json=as_json)
-    run(_erase(output, store, user, yes=yes, scrub=scrub), output)
+    run(_erase(output, store, user, _labels(namespace), yes=yes, scrub=scrub), output)
 
 
-async def _erase(output: Output, store: str | None, user: str, *, yes: bool, scrub: bool) -> int:
+async def _erase(
+    output: Output,
+    store: str | None,
+    user: str,
+    namespaces: list[tuple[str, ...]],
+    *,
+    yes: bool,
+    scrub: bool,
+) -> int:
     async with open_engine(store, output, must_exist=True, bulk=True) as (engine, target):
         question = f"Remove everything of user {user!r} from {target.shown} for good?"
         if not yes and not agreed(question, "it would be gone for good"):
             output.remark("nothing was removed")
             return FAILED
         with output.working("removing"):
-            report = await engine.delete_user(user)
+            report = await engine.delete_user(user, namespaces=namespaces)
         scrubbed = False
         if scrub and target.file is not None:
             with output.working("rewriting the file"):
@@ -84,6 +107,7 @@ def export_user(
     file: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="Where to: one JSON per line.")
     ],
+    namespace: NamespaceOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,7 +119,7 @@ def export_user(
     output = Output(as_json=as_json)
     if file.exists():
         raise typer.BadParameter(f"{file} is there already: name another file, or remove it")
-    run(_export(output, store, user, file.absolute()), output)
+    run(_export(output, store, user, file.absolute(), _labels(namespace)), output)
 
 
 class _Partial:
@@ -159,7 +183,13 @@ class _Partial:
         self._written.close()
 
 
-async def _export(output: Output, store: str | None, user: str, file: Path) -> int:
+async def _export(
+    output: Output,
+    store: str | None,
+    user: str,
+    file: Path,
+    namespaces: list[tuple[str, ...]],
+) -> int:
     partial = _Partial(file, user)
     async with open_engine(store, output, must_exist=True, bulk=True, ships=False) as (
         engine,
@@ -170,7 +200,7 @@ async def _export(output: Output, store: str | None, user: str, file: Path) -> i
             output.remark(f"going on behind {plural(len(partial.done), 'session')}")
         try:
             with output.working("exporting"):
-                await _write(engine, user, partial)
+                await _write(engine, user, namespaces, partial)
             partial.finish()
         finally:
             partial.close()
@@ -186,12 +216,15 @@ async def _export(output: Output, store: str | None, user: str, file: Path) -> i
     return FAILED if corrupt else 0
 
 
-async def _write(engine: ContextEngine, user: str, partial: _Partial) -> None:
+async def _write(
+    engine: ContextEngine, user: str, namespaces: list[tuple[str, ...]], partial: _Partial
+) -> None:
     current = ""
-    async for record in engine.export_user(user, skip=partial.done):
+    async for record in engine.export_user(user, namespaces=namespaces, skip=partial.done):
+        if current and isinstance(record, (SessionRecord, ItemRecord)):
+            partial.complete(current)
+            current = ""
         if isinstance(record, SessionRecord):
-            if current:
-                partial.complete(current)
             current = record.session.session_id
         line = lines.record_line(record)
         partial.counts[json.loads(line)["type"]] += 1

@@ -23,15 +23,17 @@ from aiecs.domain.context.transfer import (
     CheckpointRecord,
     ConversationRecord,
     GraphCheckpointRecord,
+    ItemRecord,
     MessageRecord,
     Record,
     SessionRecord,
     TaskContextRecord,
+    UserRecord,
     WritesRecord,
 )
 
 FORMAT = "aiecs-export"
-_SHOWN_ONLY = "graph_checkpoint"
+_SHOWN_ONLY = ("graph_checkpoint", "item")
 VERSION = 1
 
 
@@ -43,7 +45,7 @@ def header_line(now: datetime) -> str:
     return _line({"format": FORMAT, "version": VERSION, "exported_at": now.isoformat()})
 
 
-def record_line(record: Record) -> str:
+def record_line(record: UserRecord) -> str:
     """The line that holds a record."""
     kind, fields = _WRITERS[type(record)]
     return _line({"type": kind, **fields(record)})
@@ -93,6 +95,7 @@ _WRITERS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
         "graph_checkpoint",
         lambda r: {**_thread_fields(r), "stored": _readable(r.stored)},
     ),
+    ItemRecord: ("item", lambda r: _readable(r._asdict())),
 }
 
 
@@ -179,7 +182,7 @@ class Reader:
             self._end(data)
             return []
         self._records += 1
-        if kind == _SHOWN_ONLY:
+        if kind in _SHOWN_ONLY:
             return []
         read = _READERS.get(kind) if isinstance(kind, str) else None
         if read is None:

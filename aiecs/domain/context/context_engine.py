@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from aiecs.core.errors import InvalidInputError
@@ -182,13 +182,17 @@ class ContextEngine(
         return await self._on.deletions.delete_session(session_id)
 
     @operation
-    async def delete_user(self, user_id: str) -> DeletionReport:
+    async def delete_user(
+        self, user_id: str, *, namespaces: Iterable[Sequence[str]] = ()
+    ) -> DeletionReport:
         """Remove every session of a user, as `delete_session` does; what that was.
 
+        `namespaces`: and all items of long-term memory whose namespaces begin so, for nothing else
+        says whose they are; as in `[("users", user_id)]`.
         Of the archive everything that the user owned; when it cannot tell what that is, `complete`
         is False: call again.
         """
-        return await self._on.deletions.delete_user(user_id)
+        return await self._on.deletions.delete_user(user_id, namespaces)
 
     @operation
     async def add_conversation_message(

@@ -9,6 +9,7 @@ new session or thread of that name, which stays.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from aiecs.domain.context.groups import (
     remove_thread,
 )
 from aiecs.domain.context.indexes import drop_stale, entries, sessions_of, store_time
+from aiecs.domain.context.item_places import checked_prefixes
+from aiecs.domain.context.items import Items
 from aiecs.domain.context.models import DeletionReport
 
 if TYPE_CHECKING:
@@ -70,8 +73,10 @@ class Deletions:
             removed = await remove_thread(self._runtime, thread)
         return await self._finished(removed, [("thread", thread_id)])
 
-    async def delete_user(self, user_id: str) -> DeletionReport:
-        """Remove every session that belongs to a user, as `delete_session` does.
+    async def delete_user(
+        self, user_id: str, namespaces: Iterable[Sequence[str]] = ()
+    ) -> DeletionReport:
+        """Remove every session that belongs to a user, as `delete_session` does; items too.
 
         Afterwards nothing of the content is left. Names of the sessions stay in the user's index
         until they are ten minutes old; listing or deleting the user again drops them then.
@@ -79,6 +84,7 @@ class Deletions:
         be removed.
         """
         check_id(user_id, "user_id")
+        prefixes = checked_prefixes(namespaces)
         damaged: list[str] = []
         names: list[Name] = []
         place = (sessions_of(user_id),)
@@ -99,6 +105,8 @@ class Deletions:
                     gone.append(entry)
             await drop_stale(self._runtime, gone, now)
             page = page._replace(cursor=found[-1][:2])
+        items = Items(self._runtime)
+        total += DeletionReport(items=sum([await items.clear(prefix) for prefix in prefixes]))
         total = await self._archived_of(total, user_id, names)
         if damaged:
             count, first = len(damaged), damaged[0]

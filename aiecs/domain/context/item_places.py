@@ -7,9 +7,11 @@ time, and taken out only when it has been empty for longer than any creation can
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 
+from aiecs.core.errors import InvalidInputError
 from aiecs.core.interface.store import (
     NOW,
     Batch,
@@ -23,6 +25,7 @@ from aiecs.core.interface.store import (
     RequireAtMost,
 )
 from aiecs.core.keys import Place, bucket_of, escape, unescape
+from aiecs.domain.context.arguments import listed
 from aiecs.domain.context.indexes import CREATE_WITHIN, STALE_AFTER, store_time
 from aiecs.domain.context.runtime import Runtime
 
@@ -30,6 +33,19 @@ _ROOTS, _ROOTS_BUCKET = "_n", bucket_of("_n")
 _PAGE = 1000
 
 Namespace = tuple[str, ...]
+
+
+def checked_prefixes(prefixes: Iterable[Sequence[str]]) -> list[Namespace]:
+    """What namespaces begin with; `InvalidInputError` for what begins none, or all."""
+    found = []
+    for prefix in listed(prefixes, "namespaces"):
+        labels = () if isinstance(prefix, str) else tuple(prefix)
+        if not labels or not all(label and type(label) is str for label in labels):
+            raise InvalidInputError(
+                f"a namespace is a sequence of labels as ('users', 'ann'), got {prefix!r}"
+            )
+        found.append(labels)
+    return found
 
 
 def member_of(namespace: Namespace) -> str:

@@ -8,7 +8,7 @@ counts writes; whoever removes an empty namespace requires it to be as it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -156,6 +156,20 @@ class Items:
         counts = await _few(names, self._count)
         return [name for name, count in zip(names, counts, strict=True) if count]
 
+    async def clear(self, prefix: Namespace) -> int:
+        """Remove all items of the namespaces that begin so; how many. It can be called again."""
+        return sum(await _few(await self._directory.under(prefix), self._clear))
+
+    async def walk(self, prefix: Namespace) -> AsyncIterator[Item]:
+        """All items of the namespaces that begin so, one namespace after the other."""
+        for namespace in await self._directory.under(prefix):
+            cursor: tuple[str, int] | None = None
+            while page := await self._oldest(namespace, cursor):
+                for item in await self._read(namespace, [key for key, _ in page]):
+                    if item is not None:
+                        yield item
+                cursor = page[-1]
+
     async def sweep(self) -> int:
         """Remove what has expired, and namespaces that have long been empty; how many items."""
         names = await self._directory.under(())
@@ -217,6 +231,26 @@ class Items:
                 await self._runtime.apply(Batch(*place_of(item.namespace), ops))
 
         await _few([item for item in items if item.ttl is not None], prolong)
+
+    async def _oldest(
+        self, namespace: Namespace, cursor: tuple[str, int] | None = None
+    ) -> list[tuple[str, int]]:
+        page = IndexRange("u", limit=_PAGE, cursor=cursor)
+        (entries,) = await self._runtime.read(Batch(*place_of(namespace), (page,)))
+        return list(entries)
+
+    async def _clear(self, namespace: Namespace) -> int:
+        removed = 0
+        while page := await self._oldest(namespace):
+            keys = tuple(key for key, _ in page)
+            fields = tuple(map(field_of, keys))
+            gone: list[Op] = [Delete(name, fields) for name in _MAPS]
+            gone += [IndexDelete(name, keys) for name in ("u", "x")]
+            with suppress(GroupMissing):
+                results = await self._runtime.apply(Batch(*place_of(namespace), tuple(gone)))
+                removed += results[0] if results else len(keys)
+        await self._sweep(namespace)
+        return removed
 
     async def _count(self, namespace: Namespace) -> int:
         ops = (IndexCount("u"), Clock())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Any
 
 from aiecs.domain.context.lifecycle import Lifecycle
 from aiecs.domain.context.models import DeletionReport, RecountReport
 from aiecs.domain.context.observation import operation
-from aiecs.domain.context.transfer_records import Record
+from aiecs.domain.context.transfer_records import UserRecord
 
 
 class MaintenanceCalls(Lifecycle):
@@ -84,15 +84,23 @@ class MaintenanceCalls(Lifecycle):
             max_idle_hours, max_message_age_hours, max_messages, dry_run=dry_run
         )
 
-    def export_user(self, user_id: str, *, skip: Collection[str] = ()) -> AsyncIterator[Record]:
+    def export_user(
+        self,
+        user_id: str,
+        *,
+        namespaces: Iterable[Sequence[str]] = (),
+        skip: Collection[str] = (),
+    ) -> AsyncIterator[UserRecord]:
         """Everything that is kept of a user, as the records of `aiecs.domain.context.transfer`.
 
         Sessions, messages (with an archive, those that only it has too), task contexts, agent
         conversations, checkpoints and writes of their threads, and the states of graphs as plain
-        data. Sessions come oldest activity first, without those of `skip`, by which an export goes
+        data; at last the items of `namespaces`, as for `delete_user`.
+
+        Sessions come oldest activity first, without those of `skip`, by which an export goes
         on that ended early. `ArchiveError` when the archive does not answer.
         """
-        return self._on.exports.user(user_id, skip)
+        return self._on.exports.user(user_id, namespaces, skip)
 
     @operation
     async def scrub(self) -> bool:

@@ -101,6 +101,7 @@ class DeletionReport:
     threads: int = 0
     checkpoints: int = 0
     writes: int = 0
+    items: int = 0
     archived_rows: int = 0
     complete: bool = True
 

@@ -80,6 +80,16 @@ class GraphCheckpointRecord(NamedTuple):
     stored: Any
 
 
+class ItemRecord(NamedTuple):
+    """An item of long-term memory; `created` and `updated` as ISO 8601. To be read, as above."""
+
+    namespace: tuple[str, ...]
+    key: str
+    value: Any
+    created: str
+    updated: str
+
+
 Record = (
     SessionRecord
     | MessageRecord
@@ -88,8 +98,10 @@ Record = (
     | AgentMessageRecord
     | CheckpointRecord
     | WritesRecord
-    | GraphCheckpointRecord
 )
+
+#: What the export of a user has: that, and what is only to be read.
+UserRecord = Record | GraphCheckpointRecord | ItemRecord
 
 
 def key_of(session_id: str, digest: str) -> str:

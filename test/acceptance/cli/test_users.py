@@ -110,3 +110,36 @@ def test_a_damaged_record_is_told(cli: Calls, url: str, tmp_path):
     asyncio.run(damage())
     _, err = cli("export-user", "ada", "-o", tmp_path / "x.jsonl", "--store", url, code=1)
     assert "1 record could not be decoded" in err
+
+
+def test_items_of_the_users_namespaces_go_too(cli: Calls, url: str, tmp_path):
+    from aiecs.integrations.langgraph import ContextEngineStore
+
+    async def remember() -> None:
+        async with ContextEngine(store=url, operation_timeout=10) as engine:
+            store = ContextEngineStore(engine)
+            for number in range(700):
+                await store.aput(("users", "a/b", "facts"), f"k{number}", {"n": number})
+            await store.aput(("users", "eve"), "k", {"n": "eve's own"})
+
+    asyncio.run(remember())
+    file = tmp_path / "ada.jsonl"
+    cli("export-user", "ada", "-o", file, "--namespace", "users/a%2Fb", "--store", url)
+    items = [one for one in lines(file) if one.get("type") == "item"]
+    assert [one["value"]["n"] for one in items] == list(range(700))
+    assert items[0]["namespace"] == ["users", "a/b", "facts"]
+
+    told = cli.json("erase-user", "ada", "-y", "--namespace", "users/a%2Fb", "--store", url)
+
+    assert (told["items"], told["sessions"]) == (700, 2)
+    again = cli.json("erase-user", "ada", "-y", "--namespace", "users/a%2Fb", "--store", url)
+    assert again["items"] == 0
+    _, err = cli("erase-user", "ada", "-y", "--namespace", "users//x", "--store", url, code=2)
+    assert "a namespace is a sequence of labels" in err
+
+    async def left() -> list[str]:
+        async with ContextEngine(store=url, operation_timeout=10) as engine:
+            found = await ContextEngineStore(engine).asearch(("users",))
+            return [item.value["n"] for item in found]
+
+    assert asyncio.run(left()) == ["eve's own"]

@@ -48,6 +48,7 @@ async def test_a_session_goes_with_all_that_belongs_to_it(bench: Services):
         "threads": 2,
         "checkpoints": 2,
         "writes": 2,
+        "items": 0,
         "archived_rows": 0,
         "complete": True,
     }
@@ -68,6 +69,7 @@ async def test_deleting_again_finds_nothing(bench: Services):
                 "threads",
                 "checkpoints",
                 "writes",
+                "items",
                 "archived_rows",
             ),
             0,

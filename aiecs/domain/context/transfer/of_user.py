@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiecs.core.archiving import Archiving
-from aiecs.core.clock import EPOCH
+from aiecs.core.clock import EPOCH, from_micros
 from aiecs.core.cold import ColdReader, Wanted
 from aiecs.core.errors import ArchiveRowError, CorruptRecordError
 from aiecs.core.ids import check_id
 from aiecs.core.interface.store import MAX_INTEGER, IndexRange
 from aiecs.domain.context.asked import Asked
 from aiecs.domain.context.indexes import pages, sessions_of
+from aiecs.domain.context.item_places import checked_prefixes
+from aiecs.domain.context.items import Items
 from aiecs.domain.context.messages import decode_items, to_messages
 from aiecs.domain.context.models import ConversationMessage, SessionMetrics
 from aiecs.domain.context.runtime import Runtime
@@ -23,9 +25,10 @@ from aiecs.domain.context.thread_state.listing import GraphCheckpoints
 from aiecs.domain.context.transfer.exporting import Exporter
 from aiecs.domain.context.transfer_records import (
     GraphCheckpointRecord,
+    ItemRecord,
     MessageRecord,
-    Record,
     SessionRecord,
+    UserRecord,
 )
 
 if TYPE_CHECKING:
@@ -51,9 +54,12 @@ class Exports:
         self._graphs = graphs
         self._archiving = archiving
 
-    async def user(self, user_id: str, skip: Collection[str]) -> AsyncIterator[Record]:
+    async def user(
+        self, user_id: str, namespaces: Iterable[Sequence[str]], skip: Collection[str]
+    ) -> AsyncIterator[UserRecord]:
         """See `ContextEngine.export_user`."""
         check_id(user_id, "user_id")
+        prefixes = checked_prefixes(namespaces)
         seen = set(skip)
         place = (sessions_of(user_id),)
         async for page in pages(self._runtime, place, IndexRange("_", limit=_PAGE)):
@@ -67,8 +73,12 @@ class Exports:
         if self._archiving is not None and reader is not None:
             async for record in self._archived(self._archiving, reader, user_id, seen):
                 yield record
+        for prefix in prefixes:
+            async for item in Items(self._runtime).walk(prefix):
+                times = (from_micros(micros).isoformat() for micros in (item.created, item.updated))
+                yield ItemRecord(item.namespace, item.key, item.value, *times)
 
-    async def _session(self, session_id: str, user_id: str) -> AsyncIterator[Record]:
+    async def _session(self, session_id: str, user_id: str) -> AsyncIterator[UserRecord]:
         """One that the store has, if it is the user's."""
         exporter = Exporter(self._runtime)
         told = False
@@ -85,8 +95,8 @@ class Exports:
         if not told:
             return
         for thread_id in await exporter.threads_of(session_id):
-            async for record in self._states(thread_id, session_id):
-                yield record
+            async for state in self._states(thread_id, session_id):
+                yield state
 
     async def _before(self, session_id: str) -> list[ConversationMessage]:
         """What only the archive has of a session that is in the store."""
@@ -97,7 +107,7 @@ class Exports:
         first = next((message.seq for message in hot if message.seq is not None), MAX_INTEGER)
         return [one for one in every if one.seq is None or one.seq < first]
 
-    async def _states(self, thread_id: str, session_id: str) -> AsyncIterator[Record]:
+    async def _states(self, thread_id: str, session_id: str) -> AsyncIterator[UserRecord]:
         """The states of graphs, oldest first; a sealed one as what can be told of it."""
         try:
             listed = await self._graphs.latest(thread_id, None)
@@ -113,7 +123,7 @@ class Exports:
 
     async def _archived(
         self, archiving: Archiving, reader: ColdReader, user_id: str, seen: set[str]
-    ) -> AsyncIterator[Record]:
+    ) -> AsyncIterator[UserRecord]:
         """Sessions that the store does not have any more, or has of somebody else."""
         with suppress(ArchiveRowError):  # what was set aside will not arrive by waiting
             await archiving.barrier(None, _SECONDS)
