@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support import servers as real
+from support.clusters import Cluster
 from support.moved import ITEMS, STORES, TALK, digests, fill_all, state_of
 from support.services import Crash, Store
 from support.transfer import fill
@@ -360,3 +362,21 @@ async def test_questions_that_make_no_sense(engine_on):
         await migrate(source, source)
     with pytest.raises(LifecycleError):
         await migrate(source, ContextEngine(store="memory://"))
+
+
+# --- clusters -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", real.names())
+async def test_from_one_server_to_a_cluster_and_back(servers, engine_on, name):
+    source = await engine_on(name)
+    await fill_all(source)
+    with Cluster(servers, name) as cluster:
+        async with ContextEngine(store=cluster.url, operation_timeout=10.0) as target:
+            there = await migrate(source, target)
+            assert await digests(target) == await digests(source)
+            back = await engine_on("memory")
+            again = await migrate(target, back)
+            assert await digests(back) == await digests(source)
+    assert there.complete, there.troubles
+    assert again.complete, again.troubles
