@@ -13,6 +13,7 @@ from rich.text import Text
 
 from aiecs.cli.render import Output, one_line
 from aiecs.cli.running import JsonOption, StoreOption, open_engine, run
+from aiecs.core.errors import StoreError
 from aiecs.domain.context import ContextEngine
 
 _RATED = ("total_messages", "total_sessions", "total_checkpoints")
@@ -68,8 +69,7 @@ async def _live(
 ) -> None:
     with Live(_table(shown, looks), console=output.console, auto_refresh=False) as live:
         while True:
-            await asyncio.sleep(every)
-            looks[:] = [looks[-1], await _look(engine)]
+            await _look_again(output, engine, looks, every)
             live.update(_table(shown, looks), refresh=True)
 
 
@@ -81,8 +81,21 @@ async def _lines(output: Output, engine: ContextEngine, looks: list[_Look], ever
         else:
             output.line("\t".join(f"{what}={value}" for what, value in _rows(looks)))
         output.flush()
+        await _look_again(output, engine, looks, every)
+
+
+async def _look_again(
+    output: Output, engine: ContextEngine, looks: list[_Look], every: float
+) -> None:
+    """The next look; while the store does not answer, that is said, and it is tried again."""
+    while True:
         await asyncio.sleep(every)
-        looks[:] = [looks[-1], await _look(engine)]
+        try:
+            looks[:] = [looks[-1], await _look(engine)]
+        except StoreError as error:
+            output.remark(f"no answer: {error}", "red")
+        else:
+            return
 
 
 def _rates(looks: list[_Look]) -> dict[str, float]:

@@ -56,6 +56,23 @@ def test_watching_goes_on_until_it_is_interrupted(processes: Processes, cli: Cal
     assert b"Traceback" not in err
 
 
+@pytest.mark.parametrize("name", real.names())
+def test_watching_outlasts_an_outage(processes: Processes, servers, name):
+    server = servers.start(name, aof=True)
+    arguments = ("stats", "--watch", "--every", "0.1", "--json", "--store", server.url)
+    with processes.start(*arguments) as process:
+        assert json.loads(process.stdout.readline())["active_sessions"] == 0
+        server.stop()
+        while b"no answer: " not in process.stderr.readline():
+            pass
+        server.start()
+        assert json.loads(process.stdout.readline())["active_sessions"] == 0
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    server.close()
+    assert process.returncode == 130
+
+
 def test_health_of_a_store_that_is_well(cli: Calls, filled: str):
     out, _ = cli("health", "--exit-code", "--store", filled)
     assert out.splitlines()[0] == "healthy"
