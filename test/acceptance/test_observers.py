@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from aiecs import ContextEngine, InvalidInputError, StoreUnavailableError
+from aiecs import ContextEngine, CorruptRecordError, InvalidInputError, StoreUnavailableError
+from aiecs.core.interface.store import CorruptField
 from aiecs.domain.context import diagnosis
 
 INSIDE = contextvars.ContextVar("INSIDE", default=())
@@ -174,3 +175,17 @@ async def test_the_last_fault_is_that_of_a_store_not_of_a_caller(timed):
 
     assert (fault["error"], fault["operation"]) == ("StoreUnavailableError", "create_session")
     assert fault["at"]
+
+
+async def test_observers_are_told_of_the_error_that_the_caller_gets(timed):
+    engine, store = timed
+    watcher = Watcher()
+    engine.monitor.observe(watcher)
+    store.fail(1, error=CorruptField(0))
+    with pytest.raises(CorruptRecordError):
+        await engine.get_session("s")
+    store.mend()
+
+    assert watcher.told[-1][:2] == ("get_session", "CorruptRecordError")
+    assert engine.monitor.errors("get_session") == {"CorruptRecordError": 1}
+    assert (await engine.health_check())["last_error"]["error"] == "CorruptRecordError"

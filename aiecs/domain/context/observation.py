@@ -247,8 +247,9 @@ def operation(
         try:
             result = await method(engine, *args, **kwargs)
         except (CorruptField, GuardFailed) as error:
-            engine.monitor.failed(name, perf_counter() - started, error)
-            raise _public(name, error) from error
+            public = _public(name, error)  # what callers catch is what is counted and told
+            engine.monitor.failed(name, perf_counter() - started, public)
+            raise public from error
         except BaseException as error:
             engine.monitor.failed(name, perf_counter() - started, error)
             raise
