@@ -27,6 +27,7 @@ _BUCKETS = (
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 _STORE = ("store",)
+_PARTS = ("transport", "archive")
 #: Name of the series, where it stands in the metrics of an engine, what it is.
 _GAUGES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("sessions_active", ("active_sessions",), "Sessions that neither ended nor expired."),
@@ -119,11 +120,13 @@ class PrometheusObserver:
         self._store = "unknown"
         self._counted: dict[tuple[str, str], Any] = {}
         self._timed: dict[str, Any] = {}
+        #: Which of `_PARTS` this engine has; it cannot tell of them while the store is down.
+        self._has: set[str] = set()
 
     def opened(self, storage_backend: str, storage_mode: str) -> None:
         """See `OpeningObserver`."""
         self._store = storage_backend
-        self._counted, self._timed = {}, {}
+        self._counted, self._timed, self._has = {}, {}, set()
         self._series.fallback.labels(storage_backend).set(storage_mode == "fallback")
 
     def operation(self, name: str, seconds: float, outcome: str) -> None:
@@ -146,16 +149,18 @@ class PrometheusObserver:
         archive = metrics["archive"]
         if archive:
             series.archive_breaker.labels(store).set(archive["breaker"] == "open")
-        for name, value in _values(metrics):
+        elif "archive" in self._has:
+            series.archive_breaker.labels(store).set(math.nan)
+        self._has.update(part for part in _PARTS if metrics.get(part))
+        for name, value in self._values(metrics):
             series.gauges[name].labels(store).set(value)
 
-
-def _values(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Every gauge that applies to this engine; NaN for what is not known now."""
-    for name, (first, *rest), _ in _GAUGES:
-        found = metrics.get(first)
-        if rest:
-            if not found:
+    def _values(self, metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+        """Every gauge that applies to this engine; NaN for what is not known now."""
+        for name, (first, *rest), _ in _GAUGES:
+            if first in _PARTS and first not in self._has:
                 continue
-            found = found.get(rest[0])
-        yield name, math.nan if found is None else float(found)
+            found = metrics.get(first)
+            if rest:
+                found = None if found is None else found.get(rest[0])
+            yield name, math.nan if found is None else float(found)

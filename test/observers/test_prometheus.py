@@ -185,3 +185,19 @@ def test_every_alert_has_its_page():
         assert rule["labels"]["severity"] in {"warning", "critical"}
         assert rule["annotations"]["runbook"].partition("#")[2] in headings, rule["alert"]
         assert rule["alert"].lower() in headings
+
+
+def test_what_becomes_unknown_is_not_shown_as_it_was(registry):
+    observer, store = PrometheusObserver(registry), ("store", "redis")
+    observer.opened("redis", "configured")
+    known = {"total_sessions": 1, "breaker": "closed", "transport": {"connections": 1}}
+    archive = {"waiting": 7, "breaker": "open"}
+    observer.state({**known, "archive": archive})
+    assert scraped(registry)["aiecs_archive_waiting_events", store] == 7
+
+    observer.state({**known, "total_sessions": None, "archive": {}})
+
+    found = scraped(registry)
+    assert math.isnan(found["aiecs_archive_waiting_events", store])
+    assert math.isnan(found["aiecs_archive_breaker_open", store])
+    assert found["aiecs_transport_connections", store] == 1
