@@ -165,3 +165,27 @@ async def test_what_is_unknown_is_absent(telemetry):
     points = telemetry.points()
 
     assert {name for name, *_ in points} == {"aiecs.transport.waiting"}
+
+
+async def test_several_engines_share_a_provider(telemetry, tmp_path):
+    first = ContextEngine(store="memory://", observers=[telemetry.observer()])
+    url = f"sqlite:///{tmp_path}/a.db"
+    second = ContextEngine(store=url, observers=[telemetry.observer()], operation_timeout=10)
+    async with first, second:
+        for engine in (first, second):
+            await engine.create_session("s", "u")
+            await engine._on.diagnosis.tell()
+        points = telemetry.points()
+
+    active = {key[1:]: point.value for key, point in points.items() if "sessions.active" in key[0]}
+    assert active == {((names.DB_SYSTEM, "memory"),): 1, ((names.DB_SYSTEM, "sqlite"),): 1}
+
+
+async def test_the_histogram_tells_fast_operations_from_slow_ones(telemetry):
+    observer = telemetry.observer()
+    for seconds in (0.0001, 0.002, 0.03, 0.4):
+        observer.operation("get_session", seconds, "ok")
+
+    (point,) = telemetry.points().values()
+
+    assert [count for count in point.bucket_counts if count] == [1, 1, 1, 1]

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 
 from aiecs.core.errors import MissingExtraError
 
-if find_spec("opentelemetry") is None:
+# Other distributions bring the package `opentelemetry` without its API.
+if find_spec("opentelemetry") is None or find_spec("opentelemetry.trace") is None:
     raise MissingExtraError("the OpenTelemetry observer", "otel")
 
 from aiecs.integrations.otel.observer import OpenTelemetryObserver

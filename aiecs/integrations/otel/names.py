@@ -20,8 +20,8 @@ DURATION = "db.client.operation.duration"
 
 _CREATE, _UPDATE = "create_memory", "update_memory"
 _SEARCH, _DELETE = "search_memory", "delete_memory"
-#: What each operation is among those of a memory; the others have no name there.
-_MEMORY = {
+#: What each operation is among those of a memory.
+MEMORY = {
     "create_session": "create_memory_store",
     "delete_session": "delete_memory_store",
     "delete_thread": "delete_memory_store",
@@ -38,6 +38,7 @@ _MEMORY = {
     "add_conversation_message": _CREATE,
     "add_conversation_messages": _CREATE,
     "add_agent_communication_message": _CREATE,
+    "acopy_thread": _CREATE,
     "cleanup_expired_sessions": _DELETE,
     "apply_retention": _DELETE,
     "aprune": _DELETE,
@@ -52,6 +53,21 @@ _MEMORY = {
         _SEARCH,
     ),
 }
+#: Operations that have no name there: their spans are called as they are.
+OTHERS = frozenset(
+    {
+        "abatch",
+        "archive_barrier",
+        "get_metrics",
+        "recount",
+        "scrub",
+    }
+)
+#: Seconds; the SDK's own boundaries are for milliseconds, and would put all into one bucket.
+BOUNDARIES = (
+    *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
+    *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
 
 #: Series, where it stands in an engine's metrics, unit, what it is.
 GAUGES: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
@@ -72,14 +88,14 @@ GAUGES: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
 @cache
 def of_operation(name: str) -> dict[str, str]:
     """The attributes that tell which operation it is."""
-    memory = _MEMORY.get(name)
+    memory = MEMORY.get(name)
     told = {DB_OPERATION: name}
     return told if memory is None else {GEN_AI_OPERATION: memory, **told}
 
 
 def span_name(name: str) -> str:
     """The name of an operation's span."""
-    return _MEMORY.get(name, name)
+    return MEMORY.get(name, name)
 
 
 def of_subject(subject: Mapping[str, str]) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import attach, detach
@@ -67,20 +69,12 @@ class OpenTelemetryObserver:
         ids: bool = True,
     ) -> None:
         self._tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider)
-        meter = metrics.get_meter(_SCOPE, meter_provider=meter_provider)
-        self._seconds = meter.create_histogram(
-            names.DURATION, unit="s", description="How long operations took."
-        )
-        self._state: Mapping[str, Any] = {}
+        self._instruments = _instruments_of(meter_provider or metrics.get_meter_provider())
         self._ids = ids
         self._system = "unknown"
         self._kind = SpanKind.CLIENT
         self._attributes: dict[tuple[str, str], dict[str, str]] = {}
         self._told: dict[str, dict[str, str]] = {}
-        for name, path, unit, text in names.GAUGES:
-            meter.create_observable_gauge(
-                name, [self._observer_of(path)], unit=unit, description=text
-            )
 
     def opened(self, storage_backend: str, storage_mode: str) -> None:
         """See `OpeningObserver`."""
@@ -99,11 +93,11 @@ class OpenTelemetryObserver:
             if outcome != _OK:
                 attributes[names.ERROR_TYPE] = outcome
             self._attributes[name, outcome] = attributes
-        self._seconds.record(seconds, attributes)
+        self._instruments.seconds.record(seconds, attributes)
 
     def state(self, metrics: Mapping[str, Any]) -> None:
         """See `StateObserver`."""
-        self._state = metrics
+        self._instruments.tell(self, self._system, metrics)
 
     def span(self, name: str, subject: Mapping[str, str]) -> _Span:
         """See `Tracer`."""
@@ -115,14 +109,60 @@ class OpenTelemetryObserver:
             attributes = attributes | names.of_subject(subject)
         return _Span(self._tracer, names.span_name(name), self._kind, attributes)
 
-    def _observer_of(self, path: tuple[str, ...]) -> Any:
+
+class _Instruments:
+    """The instruments of one provider; several engines share them. Safe from any thread."""
+
+    def __init__(self, provider: MeterProvider) -> None:
+        meter = metrics.get_meter(_SCOPE, meter_provider=provider)
+        self.seconds = meter.create_histogram(
+            names.DURATION,
+            unit="s",
+            description="How long operations took.",
+            explicit_bucket_boundaries_advisory=names.BOUNDARIES,
+        )
+        #: What each observer was told last, for as long as it is there; the latest at the end.
+        self._told: WeakKeyDictionary[object, tuple[str, Mapping[str, Any]]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+        for name, path, unit, text in names.GAUGES:
+            meter.create_observable_gauge(
+                name, [self._observer_of(path)], unit=unit, description=text
+            )
+
+    def tell(self, observer: object, system: str, state: Mapping[str, Any]) -> None:
+        """Keep the state of the engine that `observer` watches."""
+        with self._lock:
+            self._told.pop(observer, None)
+            self._told[observer] = system, state
+
+    def _observer_of(self, path: tuple[str, ...]) -> Callable[..., Iterable[Observation]]:
         def observed(options: CallbackOptions) -> Iterable[Observation]:
             del options
-            value: Any = self._state
-            for name in path:
-                value = value.get(name) if isinstance(value, Mapping) else None
-            if value is None or isinstance(value, str):
-                return []
-            return [Observation(float(value), {names.DB_SYSTEM: self._system})]
+            with self._lock:
+                told = dict(self._told.values())  # of two on one system the latest
+            for system, state in told.items():
+                value = _at(path, state)
+                if value is not None:
+                    yield Observation(value, {names.DB_SYSTEM: system})
 
         return observed
+
+
+def _at(path: tuple[str, ...], state: Mapping[str, Any]) -> float | None:
+    found: Any = state
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return float(found) if isinstance(found, int | float) else None
+
+
+# A provider keeps the first of two instruments with one name, and never asks the other.
+_made: WeakKeyDictionary[MeterProvider, _Instruments] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def _instruments_of(provider: MeterProvider) -> _Instruments:
+    with _lock:
+        found = _made.get(provider)
+        if found is None:
+            found = _made[provider] = _Instruments(provider)
+        return found
