@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -28,6 +28,19 @@ _BUCKETS = (
 )
 _STORE = ("store",)
 _PARTS = ("transport", "archive")
+Numbers = Mapping[str, float]
+_FLAGS = (
+    ("store_up", "1 while the store can be read."),
+    ("storage_fallback", "1 when data is kept in this process for want of Redis."),
+    ("breaker_open", "1 while calls to a server fail at once."),
+    ("archive_breaker_open", "1 while deliveries to the archive are held back."),
+)
+_WORST: dict[str, Callable[[list[float]], float]] = {
+    "store_up": min,
+    "storage_fallback": max,
+    "breaker_open": max,
+    "archive_breaker_open": max,
+}
 #: Name of the series, where it stands in the metrics of an engine, what it is.
 _GAUGES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("sessions_active", ("active_sessions",), "Sessions that neither ended nor expired."),
@@ -83,21 +96,41 @@ class _Series:
             buckets=_BUCKETS,
             registry=registry,
         )
-        self.up = self._gauge("store_up", "1 while the store can be read.", registry)
-        self.fallback = self._gauge(
-            "storage_fallback", "1 when data is kept in this process for want of Redis.", registry
-        )
-        self.breaker = self._gauge(
-            "breaker_open", "1 while calls to a server fail at once.", registry
-        )
-        self.archive_breaker = self._gauge(
-            "archive_breaker_open", "1 while deliveries to the archive are held back.", registry
-        )
-        self.gauges = {name: self._gauge(name, text, registry) for name, _, text in _GAUGES}
+        self._gauges = {
+            name: Gauge(f"aiecs_{name}", text, _STORE, registry=registry)
+            for name, text in (*_FLAGS, *((name, text) for name, _, text in _GAUGES))
+        }
+        #: What each observer said last, for as long as it is there; the latest at the end.
+        self._told: WeakKeyDictionary[object, tuple[str, Numbers]] = WeakKeyDictionary()
+        self._telling = threading.Lock()
 
-    @staticmethod
-    def _gauge(name: str, text: str, registry: CollectorRegistry) -> Gauge:
-        return Gauge(f"aiecs_{name}", text, _STORE, registry=registry)
+    def tell(self, observer: object, store: str, numbers: Numbers) -> None:
+        """Show the state of one more engine on `store`, in place of what its observer said."""
+        with self._telling:
+            self._told.pop(observer, None)
+            self._told[observer] = store, numbers
+            self._show(store, numbers)
+
+    def forget(self, observer: object) -> None:
+        """Show the state of the other engines on its store; NaN where there are none."""
+        with self._telling:
+            store, numbers = self._told.pop(observer, ("", {}))
+            self._show(store, numbers)
+
+    def _show(self, store: str, names: Iterable[str]) -> None:
+        told = [numbers for one, numbers in self._told.values() if one == store]
+        for name in names:
+            values = [numbers[name] for numbers in told if name in numbers]
+            self._gauges[name].labels(store).set(_together(name, values))
+
+
+def _together(name: str, values: list[float]) -> float:
+    """What several engines on one store say: the worst of what alerts go by, else the latest."""
+    if not values:
+        return math.nan
+    known = [value for value in values if not math.isnan(value)]
+    worst = _WORST.get(name)
+    return values[-1] if worst is None or not known else worst(known)
 
 
 _made: WeakKeyDictionary[CollectorRegistry, _Series] = WeakKeyDictionary()
@@ -109,7 +142,8 @@ class PrometheusObserver:
 
     `registry`: where the series are made, by default prometheus_client's own; engines may share it.
     Operations are counted as they happen; how the engine is, is told every 10 s. What is unknown
-    because the store is down is NaN, never 0.
+    because the store is down, or the engine closed, is NaN, never 0. Engines on stores of one kind
+    have one label: `store_up` and its like tell of the worst of them, the rest of the latest.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -127,7 +161,7 @@ class PrometheusObserver:
         """See `OpeningObserver`."""
         self._store = storage_backend
         self._counted, self._timed, self._has = {}, {}, set()
-        self._series.fallback.labels(storage_backend).set(storage_mode == "fallback")
+        self._series.tell(self, storage_backend, {"storage_fallback": storage_mode == "fallback"})
 
     def operation(self, name: str, seconds: float, outcome: str) -> None:
         """See `Observer`."""
@@ -143,17 +177,26 @@ class PrometheusObserver:
 
     def state(self, metrics: Mapping[str, Any]) -> None:
         """See `StateObserver`."""
-        series, store = self._series, self._store
-        series.up.labels(store).set(metrics["total_sessions"] is not None)
-        series.breaker.labels(store).set(metrics["breaker"] == "open")
-        archive = metrics["archive"]
-        if archive:
-            series.archive_breaker.labels(store).set(archive["breaker"] == "open")
-        elif "archive" in self._has:
-            series.archive_breaker.labels(store).set(math.nan)
         self._has.update(part for part in _PARTS if metrics.get(part))
-        for name, value in self._values(metrics):
-            series.gauges[name].labels(store).set(value)
+        self._series.tell(
+            self, self._store, {**self._flags(metrics), **dict(self._values(metrics))}
+        )
+
+    def closed(self) -> None:
+        """See `ClosingObserver`."""
+        self._series.forget(self)
+
+    def _flags(self, metrics: Mapping[str, Any]) -> Numbers:
+        flags = {
+            "store_up": float(metrics["total_sessions"] is not None),
+            "storage_fallback": float(metrics["storage_mode"] == "fallback"),
+            "breaker_open": float(metrics["breaker"] == "open"),
+        }
+        archive = metrics["archive"]
+        if "archive" in self._has:
+            held = float(archive["breaker"] == "open") if archive else math.nan
+            flags["archive_breaker_open"] = held
+        return flags
 
     def _values(self, metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         """Every gauge that applies to this engine; NaN for what is not known now."""

@@ -37,7 +37,7 @@ class Telemetry:
         data = self.reader.get_metrics_data()
         return {
             (metric.name, *sorted(point.attributes.items())): point
-            for resource in data.resource_metrics
+            for resource in (data.resource_metrics if data else ())  # None: there is nothing
             for scope in resource.scope_metrics
             for metric in scope.metrics
             for point in metric.data.data_points
@@ -189,3 +189,12 @@ async def test_the_histogram_tells_fast_operations_from_slow_ones(telemetry):
     (point,) = telemetry.points().values()
 
     assert [count for count in point.bucket_counts if count] == [1, 1, 1, 1]
+
+
+async def test_a_closed_engine_is_told_of_no_more(telemetry):
+    engine = ContextEngine(store="memory://", observers=[telemetry.observer()])
+    async with engine:
+        await engine._on.diagnosis.tell()
+        assert "aiecs.sessions.active" in {name for name, *_ in telemetry.points()}
+
+    assert not {name for name, *_ in telemetry.points()} & {"aiecs.sessions.active"}

@@ -50,9 +50,11 @@ def scraped(registry):
     }
 
 
-async def used(url, observer, archive=None):
+async def used(url, registry, archive=None):
+    """The store's name, and what is scraped while an engine on it is open."""
+    observers = [PrometheusObserver(registry)]
     async with ContextEngine(
-        store=url, archive=archive, observers=[observer], operation_timeout=10
+        store=url, archive=archive, observers=observers, operation_timeout=10
     ) as engine:
         await engine.create_session(CANARY, CANARY, {CANARY: CANARY})
         for _ in range(3):
@@ -60,13 +62,13 @@ async def used(url, observer, archive=None):
         with pytest.raises(InvalidInputError):
             await engine.end_session(CANARY, CANARY)
         await engine._on.diagnosis.tell()
-        return engine._on.runtime.store.capabilities.name
+        return engine._on.runtime.store.capabilities.name, scraped(registry)
 
 
 async def test_operations_and_state_are_scraped(url, registry):
-    name = await used(url, PrometheusObserver(registry))
+    name, found = await used(url, registry)
 
-    found, store = scraped(registry), ("store", name)
+    store = ("store", name)
     added = ("operation", "add_conversation_message")
     assert found["aiecs_operations_total", added, ("outcome", "ok"), store] == 3
     ended = ("operation", "end_session")
@@ -101,15 +103,15 @@ async def test_while_the_store_is_down_numbers_are_unknown(registry):
         engine._on.runtime.counters.totals = gone
         await engine._on.diagnosis.tell()
         del engine._on.runtime.counters.totals
+        found = scraped(registry)
 
-    found = scraped(registry)
     assert found["aiecs_store_up", ("store", "memory")] == 0
     assert math.isnan(found["aiecs_sessions_active", ("store", "memory")])
 
 
 async def test_several_engines_share_a_registry(registry, tmp_path):
     names = [
-        await used(url, PrometheusObserver(registry))
+        (await used(url, registry))[0]
         for url in ("memory://", f"sqlite:///{tmp_path}/a.db", "memory://")
     ]
 
@@ -160,8 +162,8 @@ def expressions():
 
 async def test_every_series_of_dashboard_and_alerts_exists(servers, registry, archive_database):
     server = servers.shared(real.names()[0])
-    await used(server.url, PrometheusObserver(registry), archive_database.url())
-    names = {name for name, *_ in scraped(registry)}
+    _, found = await used(server.url, registry, archive_database.url())
+    names = {name for name, *_ in found}
 
     shown, alerts = expressions()
 
@@ -172,6 +174,15 @@ async def test_every_series_of_dashboard_and_alerts_exists(servers, registry, ar
         assert series, expression
         assert series <= names, (expression, series - names)
         assert expression.count("(") == expression.count(")")
+
+
+def test_what_one_process_does_not_know_hides_no_other():
+    shown, alerts = expressions()
+    added = [one for one in [*shown, *alerts] if re.match(r"(sum|avg) by \(\w+\) \(aiecs_", one)]
+
+    assert len(added) > 5
+    for expression in added:  # one NaN makes a sum NaN; a comparison leaves it out
+        assert re.search(r">= 0\)( > 0)?$", expression), expression
 
 
 def test_every_alert_has_its_page():
@@ -190,7 +201,8 @@ def test_every_alert_has_its_page():
 def test_what_becomes_unknown_is_not_shown_as_it_was(registry):
     observer, store = PrometheusObserver(registry), ("store", "redis")
     observer.opened("redis", "configured")
-    known = {"total_sessions": 1, "breaker": "closed", "transport": {"connections": 1}}
+    mode = {"storage_mode": "configured", "breaker": "closed"}
+    known = {**mode, "total_sessions": 1, "transport": {"connections": 1}}
     archive = {"waiting": 7, "breaker": "open"}
     observer.state({**known, "archive": archive})
     assert scraped(registry)["aiecs_archive_waiting_events", store] == 7
@@ -201,3 +213,31 @@ def test_what_becomes_unknown_is_not_shown_as_it_was(registry):
     assert math.isnan(found["aiecs_archive_waiting_events", store])
     assert math.isnan(found["aiecs_archive_breaker_open", store])
     assert found["aiecs_transport_connections", store] == 1
+
+
+async def test_a_closed_engine_is_not_shown_as_it_was(registry):
+    engine = ContextEngine(store="memory://", observers=[PrometheusObserver(registry)])
+    for _ in range(2):
+        async with engine:
+            await engine.create_session("s", "u")
+            await engine._on.diagnosis.tell()
+            assert scraped(registry)["aiecs_store_up", ("store", "memory")] == 1
+        found = scraped(registry)
+        assert math.isnan(found["aiecs_store_up", ("store", "memory")])
+        assert math.isnan(found["aiecs_sessions_active", ("store", "memory")])
+
+
+def test_of_two_engines_on_one_kind_of_store_the_one_that_is_down_shows(registry):
+    up = {"total_sessions": 1, "breaker": "closed", "storage_mode": "configured", "archive": {}}
+    down = {**up, "total_sessions": None, "breaker": "open"}
+    first, second = PrometheusObserver(registry), PrometheusObserver(registry)
+    for one in (first, second):
+        one.opened("redis", "configured")
+    first.state(down)
+    second.state(up)
+
+    found, store = scraped(registry), ("store", "redis")
+    assert (found["aiecs_store_up", store], found["aiecs_breaker_open", store]) == (0, 1)
+    first.closed()
+    found = scraped(registry)
+    assert (found["aiecs_store_up", store], found["aiecs_breaker_open", store]) == (1, 0)

@@ -135,6 +135,7 @@ class Lifecycle:
             if opened.archiving is not None:
                 await _close_archive(opened.archiving)
         finally:
+            self.monitor.closed()
             await opened.backend.release()
 
     def on_close(self, callback: Callable[[], Awaitable[None]]) -> None:

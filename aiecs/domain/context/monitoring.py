@@ -12,6 +12,7 @@ from aiecs.core.clock import utcnow
 from aiecs.core.errors import InvalidInputError
 from aiecs.domain.context.observation import (
     OK,
+    ClosingObserver,
     Observer,
     OpeningObserver,
     StateObserver,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aiecs.domain.context.observation import Monitored
 
 __all__ = [
+    "ClosingObserver",
     "ContentEngineLogger",
     "ContentEngineMonitor",
     "Observer",

@@ -29,6 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OK = "ok"
+NOT_OPEN = ("", "configured")
 _SUBJECTS = ("session_id", "session_key", "thread_id", "user_id")
 _FAULTS = (StoreError, ArchiveError, CorruptRecordError)
 
@@ -36,8 +37,8 @@ _FAULTS = (StoreError, ArchiveError, CorruptRecordError)
 class Observer(Protocol):
     """Is told of every operation of an engine, on the thread and loop that ran it.
 
-    It may also be one or several of `OpeningObserver`, `StateObserver` and `Tracer`. No method
-    may block. What one raises is logged and goes no further.
+    It may also be one or several of `OpeningObserver`, `ClosingObserver`, `StateObserver` and
+    `Tracer`. No method may block. What one raises is logged and goes no further.
     """
 
     def operation(self, name: str, seconds: float, outcome: str) -> None:
@@ -51,6 +52,15 @@ class OpeningObserver(Protocol):
 
     def opened(self, storage_backend: str, storage_mode: str) -> None:
         """`memory`, `sqlite`, `redis` or another store's name; `configured` or `fallback`."""
+        ...
+
+
+@runtime_checkable
+class ClosingObserver(Protocol):
+    """Is told that the engine was closed: the state it was told last is nobody's any more."""
+
+    def closed(self) -> None:
+        """Comes after the last operation; `opened` comes again when the engine is opened again."""
         ...
 
 
@@ -94,7 +104,7 @@ class Monitor:
         self.tracers = _tracers(self._observers)
         self.last_fault: Fault | None = None
         #: Set while the engine is open: what it was opened on.
-        self.storage = ("", "configured")
+        self.storage = NOT_OPEN
 
     def observe(self, observer: Observer) -> None:
         """Tell one more from now on."""
@@ -113,6 +123,14 @@ class Monitor:
         if isinstance(observer, OpeningObserver):
             with _apart("opened"):
                 observer.opened(*self.storage)
+
+    def closed(self) -> None:
+        """Tell that the engine is closed."""
+        self.storage = NOT_OPEN
+        for observer in self._observers:
+            if isinstance(observer, ClosingObserver):
+                with _apart("closed"):
+                    observer.closed()
 
     @property
     def wants_state(self) -> bool:

@@ -99,6 +99,10 @@ class OpenTelemetryObserver:
         """See `StateObserver`."""
         self._instruments.tell(self, self._system, metrics)
 
+    def closed(self) -> None:
+        """See `ClosingObserver`."""
+        self._instruments.forget(self)
+
     def span(self, name: str, subject: Mapping[str, str]) -> _Span:
         """See `Tracer`."""
         attributes = self._told.get(name)
@@ -134,6 +138,11 @@ class _Instruments:
         with self._lock:
             self._told.pop(observer, None)
             self._told[observer] = system, state
+
+    def forget(self, observer: object) -> None:
+        """Tell no more of its engine."""
+        with self._lock:
+            self._told.pop(observer, None)
 
     def _observer_of(self, path: tuple[str, ...]) -> Callable[..., Iterable[Observation]]:
         def observed(options: CallbackOptions) -> Iterable[Observation]:
