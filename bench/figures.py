@@ -28,6 +28,8 @@ BENCHMARKS = (
     "archive_reports",
     "archive_hot_path",
     "langgraph_savers",
+    "observers",
+    "migration",
 )
 INTRODUCTION = """# Figures
 
