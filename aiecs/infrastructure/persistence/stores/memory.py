@@ -38,8 +38,9 @@ class MemoryStore:
         """Apply a batch at once; see `Store.apply`."""
         if self._closed:
             raise LifecycleError("the store is closed")
-        program = program_of(batch.plan) if isinstance(batch, port.Call) else Program(batch.ops)
+        plan = batch.plan if isinstance(batch, port.Call) else None
         ready, _ = checked(batch)
+        program = Program(ready.ops) if plan is None else program_of(plan)
         with self._lock:
             # Bookkeeping (no group) is small, and what makes room needs it.
             if self._full and ready.group and program.mutating and not program.frees:
