@@ -125,11 +125,11 @@ def export_user(
 class _Partial:
     """A file on its way: beside it stand the sessions that are complete, and where each ends."""
 
-    def __init__(self, file: Path, user: str) -> None:
+    def __init__(self, file: Path, user: str, store: str) -> None:
         self._file = file
         self._path = file.with_name(f".{file.name}.part")
         self._journal = file.with_name(f".{file.name}.done")
-        self._user = user
+        self._whose = [user, store]
         self.counts: Counter[str] = Counter()
         self.done: set[str] = set()
 
@@ -141,7 +141,8 @@ class _Partial:
             self.done.add(entry["session"])
         self._stream = os.fdopen(os.open(self._path, _APPENDING, 0o600), "ab")
         self._stream.truncate(end)
-        self._written = self._journal.open("a" if end else "w", encoding="utf-8")
+        flags = _APPENDING if end else _APPENDING | os.O_TRUNC
+        self._written = os.fdopen(os.open(self._journal, flags, 0o600), "a", encoding="utf-8")
         if not end:
             self.write(lines.header_line(utcnow()))
 
@@ -154,7 +155,7 @@ class _Partial:
                 entry = json.loads(line)
             except ValueError:  # cut off in the middle
                 return
-            if entry["user"] != self._user or entry["end"] > size:
+            if entry["of"] != self._whose or entry["end"] > size:
                 return
             yield entry
 
@@ -166,7 +167,7 @@ class _Partial:
         """All of that session stands in the file."""
         self._stream.flush()
         end = self._stream.tell()
-        entry = {"user": self._user, "session": session, "end": end, "counts": self.counts}
+        entry = {"of": self._whose, "session": session, "end": end, "counts": self.counts}
         self._written.write(json.dumps(entry) + "\n")
         self._written.flush()
 
@@ -190,11 +191,11 @@ async def _export(
     file: Path,
     namespaces: list[tuple[str, ...]],
 ) -> int:
-    partial = _Partial(file, user)
     async with open_engine(store, output, must_exist=True, bulk=True, ships=False) as (
         engine,
         target,
     ):
+        partial = _Partial(file, user, target.shown)
         partial.open()
         if partial.done:
             output.remark(f"going on behind {plural(len(partial.done), 'session')}")

@@ -24,9 +24,16 @@ from aiecs.domain.context.indexes import (
 from aiecs.domain.context.item_places import Directory
 from aiecs.domain.context.migration.counting import Tally
 from aiecs.domain.context.migration.parts import Group, names_in
-from aiecs.domain.context.migration.reading import Head, Reader
+from aiecs.domain.context.migration.reading import Head, Reader, RestlessError
 from aiecs.domain.context.migration.telling import Telling
-from aiecs.domain.context.migration.writing import OWN, Begun, GroupWriter, is_open, moved_at
+from aiecs.domain.context.migration.writing import (
+    OWN,
+    Begun,
+    GroupWriter,
+    is_open,
+    moved_at,
+    was_whole,
+)
 from aiecs.domain.context.runtime import Runtime
 
 _ATTEMPTS = 8
@@ -81,6 +88,8 @@ class Mover:
                 moved, again = True, False
                 if _same(head.fields, (await self.source.head(group)).fields):
                     return outcome
+            except RestlessError:
+                moved = True
             except Begun as answer:
                 if answer.expired:
                     await self._clear(group)
@@ -99,7 +108,7 @@ class Mover:
             ttl=self._lifetime(group, head),
             deadline=await self._announce(group, head.fields) if is_new else None,
         )
-        is_half = is_open(held.fields)
+        is_half = is_open(held.fields) and not was_whole(held.fields)
         counted = self.tally.of(group, head.fields, {} if is_half else held.fields)
         telling = Telling(self._runtime, self._events, group, head.fields)
         await writer.tell(telling.begin(is_new=is_new), _SESSION_BYTES)
@@ -228,7 +237,8 @@ def _same(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> bool:
 
 def _continues(source: LogSlice, there: LogSlice) -> bool:
     """Whether what the target has is the beginning of what the source has."""
-    return source.epoch == there.epoch and there.base <= source.base and there.next <= source.next
+    reaches = there.base <= source.base <= there.next <= source.next
+    return reaches and source.epoch == there.epoch
 
 
 def _owner(head: Mapping[str, bytes]) -> str:

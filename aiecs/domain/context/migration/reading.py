@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from aiecs.core.errors import ConflictError
 from aiecs.core.interface.store import (
     MAX_INTEGER,
     Batch,
@@ -33,10 +32,14 @@ from aiecs.domain.context.thread_state.names import space_of
 from aiecs.domain.context.thread_state.reach import names_of_writes
 
 _PAGE = 100
-_LOG_PAGE = 500
+_FIRST_PAGE, _LOG_PAGE, _GROWTH = 8, 500, 4
 _FETCHED = 500
 _SESSION_MAPS = ("a", "h", "k0", "k1", "t")
 _GRAPHS = space_of(None)
+
+
+class RestlessError(Exception):
+    """A log was cut or rewound while it was read: what was read has a gap, or is another's."""
 
 
 class _Met(NamedTuple):
@@ -83,25 +86,26 @@ class Reader:
         return ["m", *map(conversation_log, sorted(conversations))]
 
     async def log(self, group: Group, key: str, start: int | None = None) -> AsyncIterator[Items]:
-        """A log from `start`, else from its beginning; `ConflictError` if it is rewound meanwhile.
+        """A log from `start`, else from its beginning; `RestlessError` if it is cut meanwhile.
 
         The first part may hold no items: it says where the log begins.
         """
-        epoch, page = None, _PAGE
+        epoch, page = None, _FIRST_PAGE
         while True:
             read = Read(key, start, None, page, newest=False)
             (found,) = await self._read(group, read)
             if not found.epoch:
                 return
-            if epoch not in (None, found.epoch):
-                raise ConflictError(f"{group.kind} {group.name!r} was rewound while it was read")
+            if epoch not in (None, found.epoch) or start not in (None, found.first):
+                raise RestlessError
             epoch = found.epoch
-            yield _items(key, found)
+            for items in _runs(key, found):
+                yield items
             start = found.first + len(found.items)
             if start >= found.next:
                 return
             average = sum(map(len, found.items)) // max(1, len(found.items)) + 1
-            page = max(1, min(_LOG_PAGE, BYTES_AT_ONCE // average))
+            page = max(1, min(_LOG_PAGE, page * _GROWTH, BYTES_AT_ONCE // average))
 
     async def bounds(self, group: Group, key: str) -> LogSlice:
         """Where a log begins and ends."""
@@ -196,9 +200,18 @@ class Reader:
         return await self._runtime.read(Batch(*group.place, ops, raw=True))
 
 
-def _items(key: str, found: LogSlice) -> Items:
+def _runs(key: str, found: LogSlice) -> Iterator[Items]:
+    """A slice in runs that fit into a batch each; one without items for an empty slice."""
     number = int(found.epoch.rpartition(".")[2])
-    return Items(key, number, found.base, found.first, tuple(found.items))
+    start = size = 0
+    for at, item in enumerate(found.items):
+        if size and size + len(item) > BYTES_AT_ONCE:
+            part = tuple(found.items[start:at])
+            yield Items(key, number, found.base, found.first + start, part)
+            start, size = at, 0
+        size += len(item)
+    part = tuple(found.items[start:])
+    yield Items(key, number, found.base, found.first + start, part)
 
 
 def _named_in(rows: Sequence[Fields]) -> tuple[set[str], set[str]]:

@@ -2,7 +2,8 @@
 
 The mark `mg` stands in the head of what was moved, and says which write was its last in the source:
 as long as the head's own says the same, nobody has written to it here. While parts are missing,
-`+n ` stands in front, counted up by each batch, so that of two movers only one goes on.
+`+n ` stands in front (`+cn ` where it was whole before), counted up by each batch, so that of two
+movers only one goes on.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class GroupWriter:
         self._before = dict(before)
         self._ttl = ttl
         self._deadline = deadline
+        self._was_whole = bool(before) and (not is_open(before) or was_whole(before))
         self._buffer = Buffer()
 
     async def add(self, part: Part, ids: tuple[str, ...] = ()) -> None:
@@ -129,7 +131,8 @@ class GroupWriter:
         moved = {name: value for name, value in self._head.items() if name not in OWN}
         if unfinished:
             number = int(_parts(self._before)[0] or 0) + 1
-            return {**moved, MARK: b"+%d %b" % (number, last)}, ()
+            whole = b"c" if self._was_whole else b""
+            return {**moved, MARK: b"+%b%d %b" % (whole, number, last)}, ()
         vanished = tuple(name for name in self._before if name not in OWN and name not in moved)
         return {**moved, MARK: last}, vanished
 
@@ -137,6 +140,11 @@ class GroupWriter:
 def is_open(head: Mapping[str, bytes]) -> bool:
     """Whether parts of what was moved here are missing."""
     return head.get(MARK, b"").startswith(b"+")
+
+
+def was_whole(head: Mapping[str, bytes]) -> bool:
+    """Whether what is half there now had been whole before."""
+    return head.get(MARK, b"").startswith(b"+c")
 
 
 def moved_at(head: Mapping[str, bytes]) -> bytes | None:
@@ -148,4 +156,4 @@ def _parts(head: Mapping[str, bytes]) -> tuple[bytes, bytes]:
     """The number of the last batch, if parts are missing; and the write."""
     mark = head.get(MARK, b"")
     number, _, last = mark[1:].partition(b" ") if is_open(head) else (b"", b"", mark)
-    return number, last
+    return number.lstrip(b"c"), last

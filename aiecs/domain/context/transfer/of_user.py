@@ -116,6 +116,8 @@ class Exports:
             return
         for one in reversed(listed):
             stored: dict[str, Any] = {k: one[k] for k in ("data", "metadata", "created_at")}
+            if pending := await self._graphs.writes(thread_id, one["checkpoint_id"]):
+                stored["pending_writes"] = pending
             yield GraphCheckpointRecord(thread_id, session_id, one["checkpoint_id"], stored)
             await asyncio.sleep(0)
 
